@@ -1,0 +1,1 @@
+//! The local interface: status, query, acknowledgement, metrics.

@@ -1,0 +1,347 @@
+//! The configuration: raw text in, checked values out.
+//!
+//! [`load`] reads `agent.toml`, the drop-ins beside it (`agent.d/*.toml`) and the environment (`VEDETTE_REGISTRY__BROKER`
+//! overrides `[registry] broker`), refuses what it does not know or what is out of range, and names the file and the key.
+//! Every key stands in `config/raw.rs` with its unit, range and default.
+
+mod raw;
+mod stream;
+mod within;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vedette_protocol::id::DeviceId;
+use vedette_protocol::key::Trust;
+use vedette_protocol::settings::{self, SettingsError};
+
+pub use raw::Format;
+pub use stream::{Host, Mqtt, Push, Replay, Source, Stream, Units};
+
+use raw::{Raw, RawApi, RawDeploy, RawJournal, RawRegistry, RawSync};
+use within::{duration, number, size};
+
+/// Streams of one agent: each costs a ring of raw rows and a model, and the birth message lists them all (retained, 8 KiB / 64 = 128 B each).
+const STREAMS_MAX: usize = 64;
+
+/// A token file longer than this is not a token (ours have 60 bytes).
+const TOKEN_BYTES_MAX: u64 = 1024;
+
+/// Why a configuration is refused; each message names the place and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The text, a key or a type is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A value is out of range or does not fit another one.
+    #[error("{place}: {key}: {problem}")]
+    Value {
+        /// The configuration file.
+        place: String,
+        /// The key, with its table.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The device's name.
+    pub device: DeviceId,
+    /// The state folder.
+    pub state: PathBuf,
+    /// Where models come from and anomalies go; `None`: the box works alone.
+    pub registry: Option<Registry>,
+    /// The durable log and its index.
+    pub journal: Journal,
+    /// The local interface.
+    pub api: Api,
+    /// The talk with the registry.
+    pub sync: Sync,
+    /// The way of a model onto this box.
+    pub deploy: Deploy,
+    /// What is scored, at least one, names differ.
+    pub streams: Vec<Stream>,
+}
+
+/// A registry and whom to believe.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// The broker.
+    pub broker: Broker,
+    /// The HTTP address without a slash at its end; `None`: model files come over the broker.
+    pub url: Option<String>,
+    /// The bearer token for model files.
+    pub token: Option<Token>,
+    /// The public keys of the roles.
+    pub trust: Trust,
+}
+
+/// An MQTT broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mqtt://{}:{}", self.host, self.port)
+    }
+}
+
+/// A secret that never shows itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The secret, for the request's header.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// The durable log and its index.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    /// Size of a segment file, bytes.
+    pub segment_bytes: u64,
+    /// Records that wait for one sync to disk.
+    pub commit_records: u32,
+    /// The longest a record waits for its sync to disk.
+    pub commit_interval: Duration,
+    /// Acknowledged records are kept up to this size, bytes.
+    pub keep_bytes: u64,
+    /// The index's size, bytes.
+    pub index_bytes: u64,
+    /// Anomalies recorded per second in the long run.
+    pub anomaly_rate: u32,
+    /// Anomalies recorded in one burst.
+    pub anomaly_burst: u32,
+}
+
+/// The local interface.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// A loopback address for HTTP, or none.
+    pub http: Option<SocketAddr>,
+}
+
+/// The talk with the registry.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    /// Journal records in one message.
+    pub batch_records: u32,
+    /// Messages under way without acknowledgement.
+    pub window: u32,
+    /// After this a message is sent again.
+    pub ack_timeout: Duration,
+    /// The first connection waits a random part of this.
+    pub reconnect_initial_spread: Duration,
+    /// The longest wait between two attempts to connect.
+    pub reconnect_cap: Duration,
+    /// How often the device says what it runs.
+    pub status_interval: Duration,
+}
+
+/// The way of a model onto this box.
+#[derive(Clone, Debug)]
+pub struct Deploy {
+    /// The longest that one file may take to come.
+    pub fetch_deadline: Duration,
+    /// A transfer below 1 KiB/s over this time is cut and resumed.
+    pub fetch_stall: Duration,
+    /// The largest model file, bytes.
+    pub artifact_bytes_max: u64,
+    /// The most memory that a model under trial may map, bytes.
+    pub trial_memory_bytes: u64,
+    /// The longest that a trial may take.
+    pub trial_deadline: Duration,
+    /// The first wait before a failed fetch is tried again.
+    pub retry: Duration,
+}
+
+/// Reads and checks the configuration at `path`, its drop-ins and the environment.
+///
+/// # Errors
+/// When something is missing, unknown, out of range or cannot be read; the message names file and key.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let raw: Raw = settings::layered(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    check(raw, &Place { file: path, folder })
+}
+
+/// Where the configuration stands: errors name it, and paths are relative to its folder.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    file: &'a Path,
+    folder: &'a Path,
+}
+
+impl Place<'_> {
+    fn refuse(&self, key: &str, problem: impl fmt::Display) -> ConfigError {
+        ConfigError::Value { place: self.file.display().to_string(), key: key.to_owned(), problem: problem.to_string() }
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// A file that must be there and be readable.
+    fn read(&self, key: &str, path: &Path) -> Result<String, ConfigError> {
+        let path = self.path(path);
+        std::fs::read_to_string(&path).map_err(|e| self.refuse(key, format!("couldn't read {}: {e}", path.display())))
+    }
+}
+
+fn check(raw: Raw, place: &Place<'_>) -> Result<Config, ConfigError> {
+    let state = place.path(&raw.state.unwrap_or_else(|| PathBuf::from("/var/lib/vedette")));
+    Ok(Config {
+        device: raw.device,
+        registry: raw.registry.map(|r| registry(r, place)).transpose()?,
+        journal: journal(&raw.journal, place)?,
+        api: api(raw.api, &state, place)?,
+        sync: sync(&raw.sync, place)?,
+        deploy: deploy(&raw.deploy, place)?,
+        streams: streams(raw.stream, place)?,
+        state,
+    })
+}
+
+fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, ConfigError> {
+    let trust_file = raw.trust.unwrap_or_else(|| PathBuf::from("trust.toml"));
+    let text = place.read("registry.trust", &trust_file)?;
+    let trust = Trust::from_toml(&text)
+        .map_err(|e| place.refuse("registry.trust", format!("{}: {e}", place.path(&trust_file).display())))?;
+    Ok(Registry {
+        broker: broker("registry.broker", &raw.broker, place)?,
+        url: raw.url.map(|url| http_url(&url, place)).transpose()?,
+        token: raw.token_file.map(|file| token(&file, place)).transpose()?,
+        trust,
+    })
+}
+
+/// `mqtt://HOST[:PORT]`, a host name or an address ([..] around IPv6).
+fn broker(key: &str, text: &str, place: &Place<'_>) -> Result<Broker, ConfigError> {
+    if text.starts_with("mqtts://") {
+        return Err(place.refuse(key, format!("\"{text}\": TLS to the broker is not supported yet; write mqtt://HOST:PORT")));
+    }
+    let Some(rest) = text.strip_prefix("mqtt://") else {
+        return Err(place.refuse(key, format!("\"{text}\" is not a broker's address; write mqtt://HOST:PORT")));
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        Some(_) | None => (rest, Some(1883)),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let plain = !host.is_empty() && host.len() <= 253 && !host.contains(['/', '@', '?', ' ']);
+    match port {
+        Some(port) if plain && port > 0 => Ok(Broker { host: host.to_owned(), port }),
+        Some(_) | None => Err(place.refuse(key, format!("\"{text}\" is not a broker's address; write mqtt://HOST:PORT, port 1 to 65535"))),
+    }
+}
+
+fn http_url(text: &str, place: &Place<'_>) -> Result<String, ConfigError> {
+    let key = "registry.url";
+    let url = reqwest::Url::parse(text).map_err(|e| place.refuse(key, format!("\"{text}\" is not an address: {e}; write http://HOST:PORT")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || url.query().is_some() {
+        return Err(place.refuse(key, format!("\"{text}\" is not a registry's address; write http://HOST:PORT")));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn token(file: &Path, place: &Place<'_>) -> Result<Token, ConfigError> {
+    let key = "registry.token_file";
+    let text = place.read(key, file)?;
+    let secret = text.trim();
+    let sound = !secret.is_empty() && secret.len() as u64 <= TOKEN_BYTES_MAX && secret.bytes().all(|b| b.is_ascii_graphic());
+    if !sound {
+        return Err(place.refuse(key, format!("{} holds no token: one line of printable text is expected", place.path(file).display())));
+    }
+    Ok(Token(secret.to_owned()))
+}
+
+fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, ConfigError> {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    Ok(Journal {
+        segment_bytes: size(place, "journal.segment", raw.segment, MIB, 64 * KIB..=64 * MIB)?,
+        commit_records: number(place, "journal.commit_records", raw.commit_records, 64, 1..=4096)?,
+        commit_interval: duration(place, "journal.commit_interval", raw.commit_interval, 250, 1..=10_000)?,
+        keep_bytes: size(place, "journal.keep", raw.keep, 64 * MIB, MIB..=64 * 1024 * MIB)?,
+        index_bytes: size(place, "journal.index", raw.index, 8 * MIB, MIB..=256 * MIB)?,
+        anomaly_rate: number(place, "journal.anomaly_rate", raw.anomaly_rate, 100, 1..=10_000)?,
+        anomaly_burst: number(place, "journal.anomaly_burst", raw.anomaly_burst, 10_000, 1..=1_000_000)?,
+    })
+}
+
+fn api(raw: RawApi, state: &Path, place: &Place<'_>) -> Result<Api, ConfigError> {
+    let http = match &raw.http {
+        None => None,
+        Some(text) => {
+            let address: SocketAddr = text.parse().map_err(|_| place.refuse("api.http", format!("\"{text}\" is not an address; write 127.0.0.1:PORT")))?;
+            if !address.ip().is_loopback() {
+                return Err(place.refuse("api.http", format!("{address} is not a loopback address; the local interface answers on 127.0.0.1 or [::1] only")));
+            }
+            Some(address)
+        }
+    };
+    Ok(Api { socket: raw.socket.map_or_else(|| state.join("agent.sock"), |s| place.path(&s)), http })
+}
+
+fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, ConfigError> {
+    const MINUTE: u64 = 60_000;
+    const HOUR: u64 = 60 * MINUTE;
+    Ok(Sync {
+        batch_records: number(place, "sync.batch_records", raw.batch_records, 128, 1..=1024)?,
+        window: number(place, "sync.window", raw.window, 8, 1..=64)?,
+        ack_timeout: duration(place, "sync.ack_timeout", raw.ack_timeout, 10_000, 1_000..=10 * MINUTE)?,
+        reconnect_initial_spread: duration(place, "sync.reconnect_initial_spread", raw.reconnect_initial_spread, 10_000, 0..=HOUR)?,
+        reconnect_cap: duration(place, "sync.reconnect_cap", raw.reconnect_cap, 5 * MINUTE, 1_000..=HOUR)?,
+        status_interval: duration(place, "sync.status_interval", raw.status_interval, 30_000, 1_000..=HOUR)?,
+    })
+}
+
+fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, ConfigError> {
+    const MINUTE: u64 = 60_000;
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    Ok(Deploy {
+        fetch_deadline: duration(place, "deploy.fetch_deadline", raw.fetch_deadline, 30 * MINUTE, 1_000..=24 * 60 * MINUTE)?,
+        fetch_stall: duration(place, "deploy.fetch_stall", raw.fetch_stall, 30_000, 1_000..=10 * MINUTE)?,
+        artifact_bytes_max: size(place, "deploy.artifact_max", raw.artifact_max, 64 * MIB, KIB..=256 * MIB)?,
+        trial_memory_bytes: size(place, "deploy.trial_memory", raw.trial_memory, 512 * MIB, 64 * MIB..=16 * 1024 * MIB)?,
+        trial_deadline: duration(place, "deploy.trial_deadline", raw.trial_deadline, 60_000, 1_000..=60 * MINUTE)?,
+        retry: duration(place, "deploy.retry", raw.retry, 5_000, 100..=5 * MINUTE)?,
+    })
+}
+
+fn streams(raw: Vec<raw::RawStream>, place: &Place<'_>) -> Result<Vec<Stream>, ConfigError> {
+    if raw.is_empty() || raw.len() > STREAMS_MAX {
+        return Err(place.refuse("stream", format!("{} streams; write 1 to {STREAMS_MAX} [[stream]] tables", raw.len())));
+    }
+    let mut streams: Vec<Stream> = Vec::with_capacity(raw.len());
+    for one in raw {
+        let checked = stream::check(one, place)?;
+        if streams.iter().any(|s| s.name == checked.name) {
+            return Err(place.refuse(&format!("stream {}", checked.name), "two streams have this name; a stream's name is its slot, so each needs its own"));
+        }
+        streams.push(checked);
+    }
+    Ok(streams)
+}

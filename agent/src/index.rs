@@ -1,0 +1,1 @@
+//! A view of the journal for queries; rebuilt when in doubt.

@@ -1,0 +1,1 @@
+//! A thin MQTT connection; the only file that names rumqttc.

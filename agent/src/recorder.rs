@@ -1,0 +1,1 @@
+//! Turns decisions into records and writes them to the journal.

@@ -1,0 +1,1 @@
+//! Turns each source into timed samples over a bounded queue.

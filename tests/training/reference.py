@@ -73,17 +73,18 @@ SHARED = [
 ]
 
 
-def session(path):
+def session(model):
+    """A session on one thread; `model` is a path or a model's bytes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run(model, inputs):
     """Scores [windows] and contributions [windows, signals] (or None); one window a call, as the graphs declare."""
-    runner = session(MODELS / f"{model.name}.onnx")
+    runner = session(str(MODELS / f"{model.name}.onnx"))
     outputs = ["score", "contrib"] if model.contribution else ["score"]
     results = [runner.run(outputs, {"x": window[None]}) for window in inputs]
     scores = np.array([result[0].ravel()[0] for result in results], dtype=np.float32)

@@ -1,1 +1,100 @@
-//! x
+//! The journal: an append-only, checksummed log in a folder of segment files. It is the truth; whatever else knows
+//! about the past (index, outbox, registry view) is a view of it or a cursor into it.
+//!
+//! # Constraints
+//!
+//! - One writer a folder (`flock` on `lock`), any number of readers, also in other processes and on a copied folder.
+//! - What [`Journal::commit`] returned is on the disk: it survives a power cut at any byte of whatever comes later.
+//! - No reader and no recovery ever returns a record that was not written just so at just that place: the checksum
+//!   covers the record *and* its epoch, segment and offset, so a block that strayed is not believed.
+//! - Opening needs the memory of one record and four bytes a segment, whatever the size, and reads one segment.
+//! - A record has a sequence (from 0, rising) and the folder one epoch; together they name it for ever. A sequence is
+//!   given twice only when its first record was cut as never committed; who knows better says [`Journal::skip_to`].
+//! - Payloads are opaque, 0..=[`PAYLOAD_BYTES_MAX`] bytes; the kind byte is the caller's.
+//!
+//! # Layout
+//!
+//! `seg-XXXXXXXX.log`, numbered in hexadecimal, all integers little-endian. A segment is preallocated and therefore ends
+//! in zeros; it is cut to its content when the next one begins.
+//!
+//! | segment at | bytes | what |
+//! |---|---|---|
+//! | 0 | 128 | header |
+//! | 128 | 3968 | zeros, reserved for a Merkle frontier (64 hashes are 2048 bytes) |
+//! | 4096 | 128 | the header again, in a page of its own |
+//! | 4224 | … | records, each beginning at a multiple of 8 |
+//!
+//! | header at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | magic `VEDETTEJ` |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 4 | number of the segment, as in its name |
+//! | 16 | 8 | epoch |
+//! | 24 | 8 | sequence of the first record |
+//! | 32 | 32 | zeros, reserved for the Merkle root over all earlier records |
+//! | 64 | 60 | zeros, reserved |
+//! | 124 | 4 | CRC32C of bytes 0..124 |
+//!
+//! | record at | bytes | what |
+//! |---|---|---|
+//! | 0 | 4 | length of the payload |
+//! | 4 | 4 | CRC32C of (epoch u64, segment u32, offset u64), then all bytes of the record but these four |
+//! | 8 | 8 | sequence |
+//! | 16 | 1 | kind |
+//! | 17 | 1 | `0xA1` first of its group, `0xA0` further ones (so a record is never all zeros) |
+//! | 18 | 2 | zeros, reserved |
+//! | 20 | n | payload |
+//! | 20+n | 0..=7 | zeros up to a multiple of 8, covered by the checksum |
+//!
+//! # Writing
+//!
+//! `append` puts a record into the *group* in memory; `commit` writes the group with one `pwrite` and one `fdatasync`.
+//! It is due after a count of records or a time ([`Options`]); a caller that wants to acknowledge commits first. A new
+//! segment is written under the name `seg-XXXXXXXX.tmp` with header and preallocation, synced, renamed, and the folder
+//! synced, before a record goes into it; all older segments are durable by then. After a failed write or sync the file is
+//! never asked again (the kernel may have dropped the pages and say "done" the second time): the group, still in
+//! memory, goes into a fresh segment. A full disk is reported and the group kept; it is bounded by
+//! [`GROUP_BYTES_MAX`], and beyond that `append` refuses.
+//!
+//! # Reading
+//!
+//! A [`Reader`] walks record by record with `pread`. At a place that is no valid record it looks for the next valid one
+//! (every 8 bytes, with a sequence that can be true), then for a newer segment, else it is at the end for now and may be
+//! asked again later. Records below the wanted sequence (also those written twice after a failed sync) are passed over.
+//! A reader beside a live writer can see records that are written but not yet durable: what leaves the device is read with
+//! [`Reader::next_below`] and the writer's [`Journal::committed`].
+//!
+//! # Recovery
+//!
+//! Only the newest segment can be torn, and only it is walked at open. What follows its last valid record is cut: zeros
+//! are the preallocation, anything else is the torn tail and counted in [`Recovery::cut_bytes`]. An invalid stretch with
+//! valid records behind it is damage: both sides are kept, the stretch is named in [`Recovery::damage`], and the segment
+//! is not written again. If the damage lies in the last group it may be an unfinished write and not rot;
+//! [`Damage::Records`] says so. Damage in older segments is met by readers, which count what they passed
+//! ([`Reader::skipped`]). A header is there twice; if both are gone the epoch comes from the other segments, and if
+//! none has one the files are set aside (`….unreadable`) and a new epoch begins: the journal always starts.
+//!
+//! # Deleting
+//!
+//! [`Journal::prune_below`] removes whole segments, oldest first, never the newest, and syncs the folder.
+
+mod clock;
+mod cursor;
+mod error;
+mod file;
+mod header;
+mod reader;
+mod record;
+mod recovery;
+mod segment;
+mod writer;
+
+pub use cursor::{Cursor, CursorFile};
+pub use error::{AppendError, CommitError, CursorError, OpenError, PruneError, ReadError};
+pub use reader::{Entry, Reader};
+pub use record::PAYLOAD_BYTES_MAX;
+pub use recovery::{Damage, Recovery, Stat, stat};
+pub use writer::{
+    COMMIT_INTERVAL, COMMIT_RECORDS, GROUP_BYTES_MAX, Journal, Options, SEGMENT_BYTES,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};

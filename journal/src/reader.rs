@@ -1,0 +1,285 @@
+//! Reading with one's own cursor: beside a running writer, after a crash, or on a copied folder. The rules are in the
+//! crate's documentation under *Reading*.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::ReadError;
+use crate::file;
+use crate::header::DATA_AT;
+use crate::record::{HEAD_BYTES, Head, Place, footprint};
+use crate::segment::{self, Found, Segment};
+
+/// A record as it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Epoch of the journal.
+    pub epoch: u64,
+    /// Its place in the journal.
+    pub sequence: u64,
+    /// The kind byte given to `append`.
+    pub kind: u8,
+    /// The payload given to `append`.
+    pub payload: Vec<u8>,
+}
+
+/// A cursor in a journal. Holds one open file and the memory of one record.
+#[derive(Debug)]
+pub struct Reader {
+    folder: PathBuf,
+    epoch: Option<u64>,
+    /// Sequence that the next entry should have.
+    wanted: u64,
+    /// Where the next entry should begin is not known (a lost header behind a pruned segment), so nothing is counted.
+    adrift: bool,
+    skipped: u64,
+    at: Option<At>,
+    buffer: Vec<u8>,
+}
+
+/// A place in a segment.
+#[derive(Debug)]
+struct At {
+    segment: Segment,
+    offset: u64,
+    /// Sequence that a record at `offset` has, if known.
+    expected: Option<u64>,
+    /// When the file last changed as it was searched for records behind `offset` in vain.
+    searched: Option<SystemTime>,
+}
+
+impl Reader {
+    /// Opens the journal in `folder` at the record `from`, or at the first one that is still there. A folder without
+    /// segments is at its end for now.
+    ///
+    /// # Errors
+    /// When the folder or a segment's header can't be read, or is of a newer format.
+    pub fn open(folder: &Path, from: u64) -> Result<Self, ReadError> {
+        let mut reader = Self {
+            folder: folder.to_path_buf(),
+            epoch: None,
+            wanted: from,
+            adrift: true,
+            skipped: 0,
+            at: None,
+            buffer: Vec::new(),
+        };
+        reader.seek(from)?;
+        Ok(reader)
+    }
+
+    /// Moves the cursor to the record `from`, or the first one behind that is still there.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn seek(&mut self, from: u64) -> Result<(), ReadError> {
+        (self.wanted, self.adrift, self.at) = (from, true, None);
+        let mut below = None;
+        let segments = self.list()?;
+        for index in segments.into_iter().rev() {
+            let Some((_, headers)) = self.open_segment(index)? else {
+                continue;
+            };
+            let Some(header) = headers.header else {
+                continue;
+            };
+            self.epoch = self.epoch.or(Some(header.epoch));
+            if header.first_sequence <= from {
+                below = index.checked_sub(1);
+                break;
+            }
+        }
+        self.enter_behind(below)?;
+        Ok(())
+    }
+
+    /// Sequence that the next entry has, or a higher one if that one is lost or pruned.
+    pub fn position(&self) -> u64 {
+        self.wanted
+    }
+
+    /// Epoch of the journal, once a segment was met.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
+    /// Records that were passed over because they are damaged; pruned ones do not count.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next entry, or `None` at the end; asked again later it goes on with what came since. Beside a writer this
+    /// may be a record that is not durable yet.
+    ///
+    /// # Errors
+    /// When the system refuses, or a segment is of a newer format. Damaged records are passed over, not reported here.
+    // Not an `Iterator`: an iterator that ended stays ended.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Entry>, ReadError> {
+        self.next_below(u64::MAX)
+    }
+
+    /// As [`Reader::next`], and at its end before the record `limit`. What is to leave the device is read below the
+    /// writer's [`crate::Journal::committed`]: a record that a power cut takes back must not have been seen.
+    ///
+    /// # Errors
+    /// As [`Reader::next`].
+    pub fn next_below(&mut self, limit: u64) -> Result<Option<Entry>, ReadError> {
+        while self.wanted < limit {
+            let Some(at) = &mut self.at else {
+                if self.enter_behind(None)? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let path = file::segment_path(&self.folder, at.segment.index());
+            let found = at
+                .segment
+                .record_at(at.offset, &mut self.buffer)
+                .map_err(ReadError::at(&path))?;
+            let Found::Record(head) = found else {
+                if self.pass()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            if head.sequence >= limit {
+                return Ok(None);
+            }
+            at.offset += footprint(head.payload_bytes) as u64;
+            at.expected = Some(head.sequence + 1);
+            at.searched = None;
+            if head.sequence >= self.wanted {
+                return Ok(Some(self.take(head)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an entry of the record in the buffer and moves the cursor behind it.
+    fn take(&mut self, head: Head) -> Entry {
+        if !self.adrift {
+            self.skipped += head.sequence - self.wanted;
+        }
+        self.adrift = false;
+        self.wanted = head.sequence + 1;
+        Entry {
+            epoch: self.epoch.unwrap_or(0),
+            sequence: head.sequence,
+            kind: head.kind,
+            payload: self.buffer[HEAD_BYTES..HEAD_BYTES + head.payload_bytes].to_vec(),
+        }
+    }
+
+    /// Gets past a place that is no valid record: to the next valid one, or into the next segment. `false` is the end
+    /// for now.
+    fn pass(&mut self) -> Result<bool, ReadError> {
+        let segments = self.list()?;
+        let Some(at) = &mut self.at else {
+            return Ok(false);
+        };
+        let index = at.segment.index();
+        let path = file::segment_path(&self.folder, index);
+        let failed = || ReadError::at(&path);
+        let newer = segments.into_iter().find(|other| *other > index);
+        // The writer may have filled this segment between our look at it and the listing: only now is it finished.
+        if is_record(at, &mut self.buffer).map_err(failed())? {
+            return Ok(true);
+        }
+        let changed = at.segment.changed().map_err(failed())?;
+        if newer.is_none() && at.searched == Some(changed) {
+            return Ok(false);
+        }
+        let next = at
+            .segment
+            .next_valid(at.offset, at.expected, &mut self.buffer)
+            .map_err(failed())?;
+        if let Some(next) = next {
+            // A group lands front to back, so a valid record behind a place that still is none shows damage.
+            if !is_record(at, &mut self.buffer).map_err(failed())? {
+                at.offset = next;
+            }
+            return Ok(true);
+        }
+        match newer {
+            Some(_) => self.enter_behind(Some(index)),
+            None => {
+                at.searched = Some(changed);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Goes to the beginning of the first segment above `index`. `false` when there is none.
+    fn enter_behind(&mut self, index: Option<u32>) -> Result<bool, ReadError> {
+        for next in self
+            .list()?
+            .into_iter()
+            .filter(|next| index.is_none_or(|index| *next > index))
+        {
+            let Some((file, headers)) = self.open_segment(next)? else {
+                continue;
+            };
+            let header = headers.header;
+            self.epoch = self.epoch.or(header.map(|header| header.epoch));
+            let Some(epoch) = self.epoch else { continue };
+            if header.is_some_and(|header| header.epoch != epoch) {
+                tracing::warn!(
+                    segment = next,
+                    "passed over a segment that is of another journal"
+                );
+                continue;
+            }
+            // In front of a missing number (or of the first one) records were pruned and are not damaged.
+            if index.is_none_or(|index| index.checked_add(1) != Some(next)) {
+                self.adrift = header.is_none();
+                self.wanted = self
+                    .wanted
+                    .max(header.map_or(0, |header| header.first_sequence));
+            }
+            self.at = Some(At {
+                segment: Segment::new(
+                    file,
+                    Place {
+                        epoch,
+                        segment: next,
+                    },
+                ),
+                offset: DATA_AT,
+                expected: header.map(|header| header.first_sequence),
+                searched: None,
+            });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn list(&self) -> Result<Vec<u32>, ReadError> {
+        file::segments(&self.folder).map_err(ReadError::at(&self.folder))
+    }
+
+    /// Opens a segment; `None` when the writer pruned it since the listing.
+    fn open_segment(
+        &self,
+        index: u32,
+    ) -> Result<Option<(std::fs::File, segment::Headers)>, ReadError> {
+        let path = file::segment_path(&self.folder, index);
+        match file::open_to_read(&path) {
+            Ok(file) => {
+                let headers = segment::headers(&file, &self.folder, index)?;
+                Ok(Some((file, headers)))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ReadError::at(&path)(error)),
+        }
+    }
+}
+
+/// Looks again at the cursor's place.
+fn is_record(at: &At, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+    Ok(matches!(
+        at.segment.record_at(at.offset, buffer)?,
+        Found::Record(_)
+    ))
+}

@@ -1,0 +1,8 @@
+//! The journal's tests over real files: promises, a model, rot, and a full disk.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod folder;
+mod model;
+mod promises;
+mod rot;
+mod space;

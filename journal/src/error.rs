@@ -177,6 +177,18 @@ impl OpenError {
     }
 }
 
+impl OpenError {
+    /// Why a new journal couldn't begin its first segment.
+    pub(crate) fn beginning(folder: &Path, error: CommitError) -> Self {
+        match error {
+            CommitError::NoSpace { .. } => Self::NoSpace {
+                folder: folder.to_path_buf(),
+            },
+            CommitError::Io { path, source } => Self::at(folder, &path, source),
+        }
+    }
+}
+
 impl CommitError {
     /// Sorts what the system said about a write at `path`.
     pub(crate) fn at(path: &Path, source: io::Error) -> Self {

@@ -82,19 +82,22 @@ mod clock;
 mod cursor;
 mod error;
 mod file;
+mod group;
 mod header;
 mod reader;
 mod record;
 mod recovery;
 mod segment;
+mod tail;
 mod writer;
 
 pub use cursor::{Cursor, CursorFile};
 pub use error::{AppendError, CommitError, CursorError, OpenError, PruneError, ReadError};
+pub use group::GROUP_BYTES_MAX;
 pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::{Damage, Recovery, Stat, stat};
 pub use writer::{
-    COMMIT_INTERVAL, COMMIT_RECORDS, GROUP_BYTES_MAX, Journal, Options, SEGMENT_BYTES,
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    COMMIT_INTERVAL, COMMIT_RECORDS, Journal, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
 };

@@ -12,6 +12,7 @@ use crate::file;
 use crate::header::{DATA_AT, Header};
 use crate::record::{Place, footprint};
 use crate::segment::{self, Segment, Step, Walk};
+use crate::tail::Tail;
 
 /// Damaged stretches named one by one; further ones are only in the logs' sequences. A 1 MiB segment can't hold more
 /// news than this for a person, and the list stays below 4 KiB.
@@ -93,12 +94,12 @@ pub(crate) struct Survey {
     /// Of the newest segment with a readable header.
     pub(crate) epoch: Option<u64>,
     /// The newest segment and what the walk through it found, if an epoch is known.
-    pub(crate) tail: Option<Tail>,
+    pub(crate) tail: Option<Newest>,
     pub(crate) damage: Vec<Damage>,
 }
 
 /// The newest segment.
-pub(crate) struct Tail {
+pub(crate) struct Newest {
     pub(crate) segment: Segment,
     /// Behind the last valid record.
     pub(crate) end: u64,
@@ -164,7 +165,7 @@ fn walk_tail(
     header: Option<Header>,
     sound: bool,
     damage: &mut Vec<Damage>,
-) -> Result<Tail, ReadError> {
+) -> Result<Newest, ReadError> {
     let path = file::segment_path(folder, segment.index());
     let mut buffer = Vec::new();
     let first_sequence = header.map(|header| header.first_sequence);
@@ -204,7 +205,7 @@ fn walk_tail(
     };
     let sound = sound && stretches.is_empty();
     damage.extend(stretches.into_iter().take(DAMAGE_NAMED_MAX));
-    Ok(Tail {
+    Ok(Newest {
         segment,
         end,
         next_sequence,
@@ -250,20 +251,13 @@ fn sequence_before(folder: &Path, index: u32) -> Result<u64, ReadError> {
     Ok(0)
 }
 
-/// A tail that is durable and may be written on, or `None` when the next group begins a new segment.
-pub(crate) struct Mended {
-    pub(crate) file: File,
-    pub(crate) index: u32,
-    pub(crate) offset: u64,
-}
-
 /// Cuts the torn tail and makes the newest segment durable as it now is: records that a killed process wrote and never
-/// synced count from here on.
+/// synced count from here on. Returns the tail to write on, or `None` when the next group begins a new segment.
 pub(crate) fn mend(
     folder: &Path,
-    tail: Tail,
+    tail: Newest,
     segment_bytes: u64,
-) -> Result<Option<Mended>, OpenError> {
+) -> Result<Option<Tail>, OpenError> {
     let index = tail.segment.index();
     let path = file::segment_path(folder, index);
     let at = |source| OpenError::at(folder, &path, source);
@@ -286,10 +280,11 @@ pub(crate) fn mend(
         tracing::warn!(segment = index, %error, "couldn't reserve the rest of a journal segment; it grows as it is written");
     }
     file::sync_all(&file).map_err(at)?;
-    Ok((tail.sound && has_room).then_some(Mended {
+    Ok((tail.sound && has_room).then_some(Tail {
         file,
         index,
         offset: end,
+        capacity: segment_bytes,
     }))
 }
 

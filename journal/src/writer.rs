@@ -1,17 +1,18 @@
 //! The one writer: records into the group, the group onto the disk, segments begun and removed. The rules are in the
 //! crate's documentation under *Writing*.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::{AppendError, CommitError, OpenError, PruneError, is_no_space};
 use crate::file::{self, Lock};
-use crate::header::{COPY_AT, DATA_AT, Header};
-use crate::record::{self, Draft, PAYLOAD_BYTES_MAX, Place, footprint};
+use crate::group::Group;
+use crate::header::{DATA_AT, Header};
+use crate::record::Place;
 use crate::recovery::{self, Recovery, Survey};
-use crate::{clock, recovery::Mended};
+use crate::tail::Tail;
 
 /// Usual size of a segment: one anomaly a minute at some 300 bytes fills it in 2.4 days, and a lost block costs little.
 pub const SEGMENT_BYTES: u64 = 1 << 20;
@@ -24,8 +25,6 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 pub const COMMIT_RECORDS: u32 = 64;
 /// A group is due at this age: the most that a power cut takes, and 345,600 small writes a day at the very worst.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
-/// Bytes of records that wait in memory while commits fail; at 300 bytes each some 14,000 records.
-pub const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// Fresh files that one commit tries after a failing one, before it reports the disk.
 const FRESH_FILES_MAX: u32 = 2;
@@ -75,29 +74,6 @@ pub struct Journal {
     _lock: File,
 }
 
-/// Records that wait for the commit, the first of them with the sequence `Journal::committed`.
-#[derive(Debug, Default)]
-struct Group {
-    records: VecDeque<Waiting>,
-    bytes: usize,
-    since: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    kind: u8,
-    payload: Box<[u8]>,
-}
-
-/// The newest segment, open for writing.
-#[derive(Debug)]
-struct Tail {
-    file: File,
-    index: u32,
-    offset: u64,
-    capacity: u64,
-}
-
 impl Journal {
     /// Opens the journal in `folder` for writing, or begins one there (the folder is made if need be). Says in
     /// [`Recovery`] what was found and cut.
@@ -134,11 +110,11 @@ impl Journal {
             created: epoch.is_none(),
             damage,
         };
-        let mut mended = None;
+        let mut writable = None;
         if let Some(tail) = tail {
             recovery.next_sequence = tail.next_sequence;
             recovery.cut_bytes = tail.torn_bytes;
-            mended = recovery::mend(folder, tail, options.segment_bytes)?;
+            writable = recovery::mend(folder, tail, options.segment_bytes)?;
         }
         let mut journal = Self {
             folder: folder.to_path_buf(),
@@ -147,19 +123,15 @@ impl Journal {
             group: Group::default(),
             segments,
             next_segment,
-            tail: mended.map(|mended| Tail::from_mended(mended, options.segment_bytes)),
+            tail: writable,
             scratch: Vec::new(),
             options,
             _lock: lock,
         };
         if recovery.created {
-            let (folder, path) = (
-                folder.to_path_buf(),
-                file::segment_path(folder, next_segment),
-            );
             journal
                 .begin_segment(0)
-                .map_err(|source| OpenError::at(&folder, &path, source))?;
+                .map_err(|error| OpenError::beginning(folder, error))?;
             recovery.segments = 1;
         }
         Ok((journal, recovery))
@@ -172,7 +144,7 @@ impl Journal {
 
     /// Sequence that the next record gets.
     pub fn next_sequence(&self) -> u64 {
-        self.committed + self.group.records.len() as u64
+        self.committed + self.group.len() as u64
     }
 
     /// Sequences below this are durable.
@@ -195,77 +167,55 @@ impl Journal {
     /// # Errors
     /// When the payload is too long, or when so many records wait for a failing commit that no more fit.
     pub fn append(&mut self, kind: u8, payload: &[u8]) -> Result<u64, AppendError> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(AppendError::TooLong {
-                bytes: payload.len(),
-                max: PAYLOAD_BYTES_MAX,
-            });
-        }
-        let bytes = footprint(payload.len());
-        if self.group.bytes + bytes > GROUP_BYTES_MAX {
-            return Err(AppendError::Full {
-                waiting: self.group.records.len(),
-            });
-        }
         let sequence = self.next_sequence();
-        self.group.bytes += bytes;
-        self.group.since.get_or_insert_with(clock::now);
-        self.group.records.push_back(Waiting {
-            kind,
-            payload: payload.into(),
-        });
+        self.group.push(kind, payload, clock::now())?;
         Ok(sequence)
     }
 
     /// True when the group is full enough or old enough to be committed.
     pub fn commit_due(&self, now: Instant) -> bool {
-        self.group.records.len() >= self.options.commit_records.max(1) as usize
+        self.group.len() >= self.options.commit_records.max(1) as usize
             || self.next_commit_at().is_some_and(|at| now >= at)
     }
 
     /// When the group will be old enough; `None` while it is empty.
     pub fn next_commit_at(&self) -> Option<Instant> {
-        self.group.since?.checked_add(self.options.commit_interval)
+        self.group
+            .since()?
+            .checked_add(self.options.commit_interval)
     }
 
     /// Makes all appended records durable and returns [`Journal::committed`]. Nothing is written for an empty group.
     ///
     /// # Errors
-    /// The group, or the rest of it, is still in memory, and may be committed again later: after a full disk into the
-    /// same segment, after any other failure into a fresh one.
+    /// The group, or the rest of it, is still in memory, and may be committed again later; it goes into a fresh segment.
     pub fn commit(&mut self) -> Result<u64, CommitError> {
         let mut failures = 0;
-        while let Some(first) = self.group.records.front() {
-            let need = footprint(first.payload.len()) as u64;
-            let Some(tail) = self.tail.as_mut().filter(|tail| tail.has_room(need)) else {
-                self.seal();
-                let path = file::segment_path(&self.folder, self.next_segment);
-                let begun = self.begin_segment(need);
-                begun.map_err(|source| CommitError::at(&path, source))?;
+        while let Some(need) = self.group.first_bytes() {
+            let Some(tail) = self.tail.as_mut().filter(|tail| tail.room() >= need) else {
+                self.begin_segment(need)?;
                 continue;
             };
             let place = Place {
                 epoch: self.epoch,
                 segment: tail.index,
             };
+            let (offset, room) = (tail.offset, tail.room());
             let records = self
                 .group
-                .encode(&mut self.scratch, place, tail, self.committed);
+                .encode(&mut self.scratch, place, offset, room, self.committed);
             let Err(source) = tail.write(&self.scratch) else {
                 self.group.forget(records);
                 self.committed += records as u64;
                 continue;
             };
             let path = file::segment_path(&self.folder, tail.index);
-            if is_no_space(&source) {
-                return Err(CommitError::NoSpace { path });
-            }
-            tracing::warn!(file = %path.display(), %source, records, "a journal segment failed; its group goes into a fresh one");
             self.seal();
             failures += 1;
-            if failures > FRESH_FILES_MAX {
-                return Err(CommitError::Io { path, source });
+            if failures > FRESH_FILES_MAX || is_no_space(&source) {
+                return Err(CommitError::at(&path, source));
             }
+            tracing::warn!(file = %path.display(), %source, records, "a journal segment failed; its group goes into a fresh one");
         }
         Ok(self.committed)
     }
@@ -283,11 +233,8 @@ impl Journal {
                 to = sequence,
                 "the journal lost records that were acknowledged; their sequences are skipped"
             );
-            self.seal();
             self.committed = sequence;
-            let path = file::segment_path(&self.folder, self.next_segment);
-            self.begin_segment(0)
-                .map_err(|source| CommitError::at(&path, source))?;
+            self.begin_segment(0)?;
         }
         Ok(())
     }
@@ -334,109 +281,30 @@ impl Journal {
         Ok(removable)
     }
 
-    /// Ends the newest segment: cut to its durable content, as far as the disk still obeys. Readers and recovery
-    /// manage with an uncut one.
+    /// Ends the newest segment; the next group begins another.
     fn seal(&mut self) {
-        let Some(tail) = self.tail.take() else { return };
-        if let Err(error) = file::truncate(&tail.file, tail.offset) {
-            tracing::warn!(segment = tail.index, %error, "couldn't cut a full journal segment to its content");
+        if let Some(tail) = self.tail.take() {
+            tail.seal();
         }
     }
 
     /// Begins a segment that has room for a record of `need` bytes at least. A number is used once, whatever happens.
-    fn begin_segment(&mut self, need: u64) -> std::io::Result<()> {
+    fn begin_segment(&mut self, need: u64) -> Result<(), CommitError> {
+        self.seal();
         let index = self.next_segment;
-        self.next_segment = index
-            .checked_add(1)
-            .ok_or_else(|| std::io::Error::other("segment numbers are used up"))?;
+        let path = file::segment_path(&self.folder, index);
+        let used_up = || std::io::Error::other("segment numbers are used up");
+        let next = index.checked_add(1).ok_or_else(used_up);
+        self.next_segment = next.map_err(|source| CommitError::at(&path, source))?;
         let header = Header {
             segment: index,
             epoch: self.epoch,
             first_sequence: self.committed,
         };
         let capacity = self.options.segment_bytes.max(DATA_AT + need);
-        let temporary = file::temporary_path(&self.folder, index);
-        let path = file::segment_path(&self.folder, index);
-        let made = make_segment(&temporary, &header, capacity)
-            .and_then(|file| file::rename(&self.folder, &temporary, &path).map(|()| file));
-        match made {
-            Ok(file) => {
-                self.segments.push(index);
-                self.tail = Some(Tail {
-                    file,
-                    index,
-                    offset: DATA_AT,
-                    capacity,
-                });
-                Ok(())
-            }
-            Err(error) => {
-                for leftover in [&temporary, &path] {
-                    match file::remove(leftover) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            tracing::warn!(file = %leftover.display(), %error, "couldn't remove a journal segment that failed to begin");
-                        }
-                        Ok(()) | Err(_) => {}
-                    }
-                }
-                Err(error)
-            }
-        }
-    }
-}
-
-impl Group {
-    /// Encodes as many waiting records as fit into the tail; at least one does. Returns how many.
-    fn encode(&self, out: &mut Vec<u8>, place: Place, tail: &Tail, first_sequence: u64) -> usize {
-        out.clear();
-        let mut records = 0;
-        for waiting in &self.records {
-            if !tail.has_room((out.len() + footprint(waiting.payload.len())) as u64) {
-                break;
-            }
-            let offset = tail.offset + out.len() as u64;
-            let draft = Draft {
-                sequence: first_sequence + records as u64,
-                kind: waiting.kind,
-                first_of_group: records == 0,
-                payload: &waiting.payload,
-            };
-            record::encode(out, place, offset, &draft);
-            records += 1;
-        }
-        records
-    }
-
-    /// Drops the first `records`, which are durable now.
-    fn forget(&mut self, records: usize) {
-        for waiting in self.records.drain(..records) {
-            self.bytes -= footprint(waiting.payload.len());
-        }
-        if self.records.is_empty() {
-            self.since = None;
-        }
-    }
-}
-
-impl Tail {
-    fn from_mended(mended: Mended, capacity: u64) -> Self {
-        Self {
-            file: mended.file,
-            index: mended.index,
-            offset: mended.offset,
-            capacity,
-        }
-    }
-
-    fn has_room(&self, bytes: u64) -> bool {
-        self.offset + bytes <= self.capacity
-    }
-
-    /// Writes a group and makes it durable; only then does the tail move.
-    fn write(&mut self, group: &[u8]) -> std::io::Result<()> {
-        file::write_at(&self.file, group, self.offset)?;
-        file::sync_data(&self.file)?;
-        self.offset += group.len() as u64;
+        let begun = Tail::begin(&self.folder, &header, capacity);
+        self.tail = Some(begun.map_err(|source| CommitError::at(&path, source))?);
+        self.segments.push(index);
         Ok(())
     }
 }
@@ -461,23 +329,13 @@ fn take_folder(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Writes a segment with both its headers under a temporary name, durable but for its name.
-fn make_segment(path: &Path, header: &Header, capacity: u64) -> std::io::Result<File> {
-    let file = file::create(path)?;
-    file::preallocate(&file, capacity)?;
-    let bytes = header.encode();
-    file::write_at(&file, &bytes, 0)?;
-    file::write_at(&file, &bytes, COPY_AT)?;
-    file::sync_all(&file)?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
-    use crate::Reader;
+    use crate::record::footprint;
+    use crate::{GROUP_BYTES_MAX, PAYLOAD_BYTES_MAX, Reader};
 
     fn payloads(folder: &Path) -> Vec<(u64, Vec<u8>)> {
         let mut reader = Reader::open(folder, 0).unwrap();

@@ -1,0 +1,115 @@
+//! From a record to the registry: every anomaly once, whatever goes away in between.
+
+use rumqttc::{Client, Event, MqttOptions, Outgoing, QoS};
+use vedette_tests::wait;
+
+use crate::story::{BrokerKind, SOON, Stage, ids, replay, scored, stream};
+
+/// Rows of the sample.
+const ROWS: u64 = 6500;
+
+pub(crate) fn a_record_reaches_the_registry(kind: BrokerKind) -> anyhow::Result<()> {
+    let stage = Stage::set(kind)?;
+    let mut agent = stage.agent("box-1", &replay("server", 0.0))?;
+    agent.start()?;
+    scored(&agent, "server", ROWS)?;
+    let (here, there) = stage.both_ends(&agent)?;
+    anyhow::ensure!(!here.is_empty(), "the sample has incidents, so the box must have found anomalies");
+    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    agent.stop()
+}
+
+pub(crate) fn a_broker_goes_away(kind: BrokerKind) -> anyhow::Result<()> {
+    let mut stage = Stage::set(kind)?;
+    let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
+    agent.start()?;
+    scored(&agent, "server", 1000)?;
+    stage.broker_goes()?;
+    scored(&agent, "server", 4000)?;
+    stage.broker_returns()?;
+    scored(&agent, "server", ROWS)?;
+    let (here, there) = stage.both_ends(&agent)?;
+    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    agent.stop()
+}
+
+pub(crate) fn an_agent_is_killed(kind: BrokerKind) -> anyhow::Result<()> {
+    let stage = Stage::set(kind)?;
+    let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
+    agent.start()?;
+    scored(&agent, "server", 2500)?;
+    wait::until_true("the first anomalies at the registry", SOON, || Ok(!stage.received("box-1")?.is_empty()))?;
+    let before = ids(&stage.received("box-1")?);
+    agent.kill()?;
+    agent.start()?;
+    scored(&agent, "server", 4000)?;
+    let (here, there) = stage.both_ends(&agent)?;
+    anyhow::ensure!(before.iter().all(|id| here.contains(id)), "the box lost what was acknowledged before the kill");
+    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    agent.stop()
+}
+
+pub(crate) fn two_agents(kind: BrokerKind) -> anyhow::Result<()> {
+    let stage = Stage::set(kind)?;
+    let mut first = stage.agent("box-1", &replay("server", 0.0))?;
+    let mut second = stage.agent("box-2", &replay("server", 0.0))?;
+    first.start()?;
+    second.start()?;
+    for agent in [&first, &second] {
+        scored(agent, "server", ROWS)?;
+        let (here, there) = stage.both_ends(agent)?;
+        anyhow::ensure!(here == there, "{}: box and registry differ", agent.device());
+        let own = format!("{}/", agent.device());
+        anyhow::ensure!(there.iter().all(|id| id.starts_with(&own)), "a record of another box under {own}");
+    }
+    let devices = stage.registry.json(["devices", "list"])?;
+    anyhow::ensure!(devices.len() == 2, "the registry should know two devices: {devices:?}");
+    first.stop()?;
+    second.stop()
+}
+
+pub(crate) fn garbage_on_every_topic(kind: BrokerKind) -> anyhow::Result<()> {
+    let stage = Stage::set(kind)?;
+    let mut agent = stage.agent("box-1", &replay("server", 6_000.0))?;
+    agent.start()?;
+    scored(&agent, "server", 10)?;
+    let words = ["up/birth", "up/journal", "up/status", "up/request", "down/assignment", "down/chunk", "down/ack"];
+    let topics: Vec<String> = words.iter().map(|word| format!("vedette/v1/box-1/{word}")).collect();
+    let payloads: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"not cbor".to_vec(),
+        vec![0xff; 64],
+        vec![0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        vec![0xa1; 4000],
+    ];
+    publish_all(stage.registry.broker(), &topics, &payloads)?;
+    let row = stream(&agent.status()?, "server")["row"].as_u64().unwrap_or(0);
+    scored(&agent, "server", row + 200)?;
+    let (here, there) = stage.both_ends(&agent)?;
+    anyhow::ensure!(here == there, "box {} and registry {} differ after garbage", here.len(), there.len());
+    agent.stop()
+}
+
+/// Publishes every payload on every topic, QoS 1, and waits until the broker has them all.
+fn publish_all(broker: &str, topics: &[String], payloads: &[Vec<u8>]) -> anyhow::Result<()> {
+    let address = broker.trim_start_matches("mqtt://");
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| anyhow::anyhow!("no port in {broker}"))?;
+    let (client, mut connection) = Client::new(MqttOptions::new("garbage", host, port.parse()?), 256);
+    for topic in topics {
+        for payload in payloads {
+            client.publish(topic, QoS::AtLeastOnce, false, payload.clone())?;
+        }
+    }
+    let mut left = topics.len() * payloads.len();
+    for event in connection.iter() {
+        match event? {
+            Event::Incoming(rumqttc::Packet::PubAck(_)) => left -= 1,
+            Event::Outgoing(Outgoing::Disconnect) => break,
+            Event::Incoming(_) | Event::Outgoing(_) => {}
+        }
+        if left == 0 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the broker took {left} payloads too few")
+}

@@ -1,0 +1,109 @@
+//! What the stories share: a stage with a broker, a registry and agents.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vedette_tests::agent::Agent;
+use vedette_tests::broker::Mosquitto;
+use vedette_tests::registry::{Broker, Registry};
+use vedette_tests::{Scratch, sample, wait};
+
+/// Long enough for a loaded two-core machine, short enough to fail a hung story.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// Which broker a story is told with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokerKind {
+    Embedded,
+    Mosquitto,
+}
+
+/// A registry with its broker, in a scratch folder that goes when the story ends.
+pub(crate) struct Stage {
+    pub(crate) registry: Registry,
+    pub(crate) mosquitto: Option<Mosquitto>,
+    pub(crate) scratch: Scratch,
+}
+
+impl Stage {
+    pub(crate) fn set(kind: BrokerKind) -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let mosquitto = match kind {
+            BrokerKind::Embedded => None,
+            BrokerKind::Mosquitto => Some(Mosquitto::start(scratch.path())?),
+        };
+        let broker = mosquitto.as_ref().map_or(Broker::Embedded, |m| Broker::External(m.url()));
+        let registry = Registry::start(&scratch.path().join("registry"), &broker)?;
+        Ok(Self { registry, mosquitto, scratch })
+    }
+
+    /// An agent of this stage, not yet started.
+    pub(crate) fn agent(&self, device: &str, streams: &str) -> anyhow::Result<Agent> {
+        Agent::new(&self.scratch.path().join(device), device, Some(&self.registry), streams)
+    }
+
+    /// The broker goes away, as far as its clients can tell.
+    pub(crate) fn broker_goes(&mut self) -> anyhow::Result<()> {
+        match &mut self.mosquitto {
+            Some(mosquitto) => mosquitto.kill(),
+            None => self.registry.kill(),
+        }
+    }
+
+    /// The broker comes back, knowing nothing of before.
+    pub(crate) fn broker_returns(&mut self) -> anyhow::Result<()> {
+        match &mut self.mosquitto {
+            Some(mosquitto) => mosquitto.restart(),
+            None => self.registry.restart(),
+        }
+    }
+
+    /// All anomalies of a device that the registry has.
+    pub(crate) fn received(&self, device: &str) -> anyhow::Result<Vec<Value>> {
+        self.registry.json(["anomalies", "list", "--device", device, "--limit", "100000"])
+    }
+
+    /// Waits until the registry has every anomaly that the box has, and returns both lists of record ids, sorted.
+    pub(crate) fn both_ends(&self, agent: &Agent) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+        let here = ids(&agent.json(["anomalies", "list", "--limit", "100000"])?);
+        wait::until("the registry to have every anomaly of the box", SOON, || {
+            let there = ids(&self.received(agent.device())?);
+            Ok((there.len() >= here.len()).then(|| (here.clone(), there)))
+        })
+    }
+}
+
+/// The record ids of a list of anomalies, sorted.
+pub(crate) fn ids(anomalies: &[Value]) -> Vec<String> {
+    let mut ids: Vec<String> = anomalies.iter().filter_map(|a| a["record"].as_str().map(str::to_owned)).collect();
+    ids.sort();
+    ids
+}
+
+/// A stream that replays the sample; `speed` in replayed seconds a second, 0 as fast as possible.
+pub(crate) fn replay(name: &str, speed: f64) -> String {
+    format!(
+        "[[stream]]\nname = \"{name}\"\nsource = \"replay\"\nfile = \"{}\"\nlabel_column = \"label\"\nstart = \"2026-09-04T00:00:00Z\"\nstep = \"60s\"\nspeed = {speed:.1}\nunits = {{ default = \"1\" }}\n",
+        sample::test_file().display()
+    )
+}
+
+/// The state of one stream in a device's status.
+pub(crate) fn stream(status: &Value, name: &str) -> Value {
+    let streams = status["streams"].as_array().cloned().unwrap_or_default();
+    streams.into_iter().find(|s| s["stream"] == name).unwrap_or(Value::Null)
+}
+
+/// Waits until a stream has scored this many rows.
+pub(crate) fn scored(agent: &Agent, name: &str, rows: u64) -> anyhow::Result<()> {
+    wait::until_true(&format!("{rows} rows of {name}"), SOON, || {
+        Ok(stream(&agent.status()?, name)["row"].as_u64().unwrap_or(0) >= rows)
+    })
+}
+
+/// Waits until a stream is scored by this model.
+pub(crate) fn runs(agent: &Agent, name: &str, model: &str) -> anyhow::Result<()> {
+    wait::until_true(&format!("{name} to run {model}"), SOON, || {
+        Ok(stream(&agent.status()?, name)["by"]["model"] == model)
+    })
+}

@@ -45,17 +45,12 @@ impl CursorFile {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => {
-                return Err(CursorError::Io {
-                    path: self.path.clone(),
-                    source,
-                });
+                return Err(CursorError::Io { path: self.path.clone(), source });
             }
         };
         match decode(&bytes) {
             Some(cursor) => Ok(Some(cursor)),
-            None => Err(CursorError::Damaged {
-                path: self.path.clone(),
-            }),
+            None => Err(CursorError::Damaged { path: self.path.clone() }),
         }
     }
 
@@ -64,10 +59,7 @@ impl CursorFile {
     /// # Errors
     /// When the file can't be written, synced or renamed: the cursor stored before is still there.
     pub fn store(&self, cursor: Cursor) -> Result<(), CursorError> {
-        let failed = |source| CursorError::Io {
-            path: self.path.clone(),
-            source,
-        };
+        let failed = |source| CursorError::Io { path: self.path.clone(), source };
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
@@ -97,10 +89,7 @@ fn decode(bytes: &[u8]) -> Option<Cursor> {
     if !whole || u32_at(bytes, CHECKSUM_AT) != crc32c::crc32c(&bytes[..CHECKSUM_AT]) {
         return None;
     }
-    Some(Cursor {
-        epoch: u64_at(bytes, 8),
-        sequence: u64_at(bytes, 16),
-    })
+    Some(Cursor { epoch: u64_at(bytes, 8), sequence: u64_at(bytes, 16) })
 }
 
 #[cfg(test)]
@@ -125,40 +114,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cursor");
         let file = CursorFile::new(&path);
-        file.store(Cursor {
-            epoch: 3,
-            sequence: 9,
-        })
-        .unwrap();
+        file.store(Cursor { epoch: 3, sequence: 9 }).unwrap();
         let whole = fs::read(&path).unwrap();
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &flipped).unwrap();
-            assert!(
-                matches!(file.load(), Err(CursorError::Damaged { .. })),
-                "bit {bit}"
-            );
+            assert!(matches!(file.load(), Err(CursorError::Damaged { .. })), "bit {bit}");
         }
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(
-                matches!(file.load(), Err(CursorError::Damaged { .. })),
-                "cut to {length}"
-            );
+            assert!(matches!(file.load(), Err(CursorError::Damaged { .. })), "cut to {length}");
         }
     }
 
     /// Added to, never edited.
     #[test]
     fn the_bytes_of_a_cursor_are_pinned() {
-        let bytes = encode(Cursor {
-            epoch: 1,
-            sequence: 2,
-        });
-        assert_eq!(
-            bytes[..24],
-            *b"VEDCURS1\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0"
-        );
+        let bytes = encode(Cursor { epoch: 1, sequence: 2 });
+        assert_eq!(bytes[..24], *b"VEDCURS1\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0");
     }
 }

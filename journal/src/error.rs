@@ -58,9 +58,7 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum AppendError {
     /// The payload is longer than a record may be.
-    #[error(
-        "couldn't append to the journal: a payload of {bytes} bytes, at most {max} are allowed"
-    )]
+    #[error("couldn't append to the journal: a payload of {bytes} bytes, at most {max} are allowed")]
     TooLong {
         /// Length of the payload.
         bytes: usize,
@@ -68,9 +66,7 @@ pub enum AppendError {
         max: usize,
     },
     /// The group in memory is full because commits fail; the caller drops and counts, or waits.
-    #[error(
-        "couldn't append to the journal: {waiting} records wait for a commit that fails, no more fit into memory"
-    )]
+    #[error("couldn't append to the journal: {waiting} records wait for a commit that fails, no more fit into memory")]
     Full {
         /// Records in the group.
         waiting: usize,
@@ -151,10 +147,7 @@ pub enum CursorError {
 
 /// True for a full disk, a used-up quota, or a file that may not grow any further.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 impl OpenError {
@@ -166,13 +159,8 @@ impl OpenError {
             return Self::NoSpace { folder };
         }
         match source.kind() {
-            PermissionDenied | ReadOnlyFilesystem | NotADirectory => {
-                Self::NotWritable { folder, source }
-            }
-            _ => Self::Io {
-                path: path.to_path_buf(),
-                source,
-            },
+            PermissionDenied | ReadOnlyFilesystem | NotADirectory => Self::NotWritable { folder, source },
+            _ => Self::Io { path: path.to_path_buf(), source },
         }
     }
 }
@@ -181,9 +169,7 @@ impl OpenError {
     /// Why a new journal couldn't begin its first segment.
     pub(crate) fn beginning(folder: &Path, error: CommitError) -> Self {
         match error {
-            CommitError::NoSpace { .. } => Self::NoSpace {
-                folder: folder.to_path_buf(),
-            },
+            CommitError::NoSpace { .. } => Self::NoSpace { folder: folder.to_path_buf() },
             CommitError::Io { path, source } => Self::at(folder, &path, source),
         }
     }
@@ -193,21 +179,14 @@ impl CommitError {
     /// Sorts what the system said about a write at `path`.
     pub(crate) fn at(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        if is_no_space(&source) {
-            Self::NoSpace { path }
-        } else {
-            Self::Io { path, source }
-        }
+        if is_no_space(&source) { Self::NoSpace { path } } else { Self::Io { path, source } }
     }
 }
 
 impl PruneError {
     /// What the system said about `path`.
     pub(crate) fn at(path: &Path, source: io::Error) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            source,
-        }
+        Self { path: path.to_path_buf(), source }
     }
 }
 

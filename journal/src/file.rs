@@ -29,11 +29,7 @@ pub(crate) fn temporary_path(folder: &Path, index: u32) -> PathBuf {
 pub(crate) fn segments(folder: &Path) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
-        if let Some(index) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| index_of(name, SUFFIX))
-        {
+        if let Some(index) = entry?.file_name().to_str().and_then(|name| index_of(name, SUFFIX)) {
             found.push(index);
         }
     }
@@ -43,25 +39,15 @@ pub(crate) fn segments(folder: &Path) -> io::Result<Vec<u32>> {
 
 fn index_of(name: &str, suffix: &str) -> Option<u32> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix(suffix)?;
-    let plain = digits.len() == 8
-        && digits
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if plain {
-        u32::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    let plain = digits.len() == 8 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if plain { u32::from_str_radix(digits, 16).ok() } else { None }
 }
 
 /// Removes segments that were being made when the power went.
 pub(crate) fn remove_temporaries(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let temporary = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| index_of(name, SUFFIX_TEMPORARY));
+        let temporary = entry.file_name().to_str().and_then(|name| index_of(name, SUFFIX_TEMPORARY));
         if temporary.is_some() {
             fs::remove_file(entry.path())?;
         }
@@ -91,12 +77,7 @@ pub(crate) enum Lock {
 /// Takes the folder's lock. It lasts as long as the file is open and ends with the process, however that ends.
 pub(crate) fn lock(folder: &Path) -> io::Result<Lock> {
     let path = folder.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;
@@ -122,12 +103,7 @@ pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
 
 /// Makes a new file; one of this name is replaced.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
 }
 
 /// Reserves `bytes` on the disk and makes the file as long. A file system that can't reserve is fine: the file grows.

@@ -40,12 +40,7 @@ impl Group {
     }
 
     /// Takes a record, or says why not.
-    pub(crate) fn push(
-        &mut self,
-        kind: u8,
-        payload: &[u8],
-        now: Instant,
-    ) -> Result<(), AppendError> {
+    pub(crate) fn push(&mut self, kind: u8, payload: &[u8], now: Instant) -> Result<(), AppendError> {
         let (bytes, max) = (payload.len(), PAYLOAD_BYTES_MAX);
         if bytes > max {
             return Err(AppendError::TooLong { bytes, max });
@@ -63,26 +58,15 @@ impl Group {
 
     /// Encodes as many of the oldest records as fit into `room` bytes from `offset` of the segment at `place`, the
     /// first of them as `sequence`. Returns how many.
-    pub(crate) fn encode(
-        &self,
-        out: &mut Vec<u8>,
-        place: Place,
-        offset: u64,
-        room: u64,
-        sequence: u64,
-    ) -> usize {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, place: Place, offset: u64, room: u64, sequence: u64) -> usize {
         out.clear();
         let mut records = 0;
         for Waiting { kind, payload } in &self.records {
             if (out.len() + footprint(payload.len())) as u64 > room {
                 break;
             }
-            let draft = Draft {
-                sequence: sequence + records as u64,
-                kind: *kind,
-                first_of_group: records == 0,
-                payload,
-            };
+            let draft =
+                Draft { sequence: sequence + records as u64, kind: *kind, first_of_group: records == 0, payload };
             let offset = offset + out.len() as u64;
             record::encode(out, place, offset, &draft);
             records += 1;

@@ -69,11 +69,7 @@ mod tests {
 
     #[test]
     fn a_header_survives_the_way_there_and_back_and_no_flipped_bit() {
-        let header = Header {
-            segment: 9,
-            epoch: 77,
-            first_sequence: 12_345,
-        };
+        let header = Header { segment: 9, epoch: 77, first_sequence: 12_345 };
         let bytes = header.encode();
         assert_eq!(look(&bytes), Look::Header(header));
         for bit in 0..HEADER_BYTES * 8 {
@@ -85,12 +81,7 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_and_not_guessed_at() {
-        let mut bytes = Header {
-            segment: 0,
-            epoch: 1,
-            first_sequence: 0,
-        }
-        .encode();
+        let mut bytes = Header { segment: 0, epoch: 1, first_sequence: 0 }.encode();
         bytes[8] = 2;
         let sum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&sum.to_le_bytes());

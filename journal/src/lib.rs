@@ -98,6 +98,5 @@ pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::{Damage, Recovery, Stat, stat};
 pub use writer::{
-    COMMIT_INTERVAL, COMMIT_RECORDS, Journal, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN,
+    COMMIT_INTERVAL, COMMIT_RECORDS, Journal, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };

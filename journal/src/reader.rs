@@ -134,10 +134,7 @@ impl Reader {
                 return Ok(None);
             };
             let path = file::segment_path(&self.folder, at.segment.index());
-            let found = at
-                .segment
-                .record_at(at.offset, &mut self.buffer)
-                .map_err(ReadError::at(&path))?;
+            let found = at.segment.record_at(at.offset, &mut self.buffer).map_err(ReadError::at(&path))?;
             let Found::Record(head) = found else {
                 if self.pass()? {
                     continue;
@@ -191,10 +188,7 @@ impl Reader {
         if newer.is_none() && at.searched == Some(changed) {
             return Ok(false);
         }
-        let next = at
-            .segment
-            .next_valid(at.offset, at.expected, &mut self.buffer)
-            .map_err(failed())?;
+        let next = at.segment.next_valid(at.offset, at.expected, &mut self.buffer).map_err(failed())?;
         if let Some(next) = next {
             // A group lands front to back, so a valid record behind a place that still is none shows damage.
             if !is_record(at, &mut self.buffer).map_err(failed())? {
@@ -213,11 +207,7 @@ impl Reader {
 
     /// Goes to the beginning of the first segment above `index`. `false` when there is none.
     fn enter_behind(&mut self, index: Option<u32>) -> Result<bool, ReadError> {
-        for next in self
-            .list()?
-            .into_iter()
-            .filter(|next| index.is_none_or(|index| *next > index))
-        {
+        for next in self.list()?.into_iter().filter(|next| index.is_none_or(|index| *next > index)) {
             let Some((file, headers)) = self.open_segment(next)? else {
                 continue;
             };
@@ -225,27 +215,16 @@ impl Reader {
             self.epoch = self.epoch.or(header.map(|header| header.epoch));
             let Some(epoch) = self.epoch else { continue };
             if header.is_some_and(|header| header.epoch != epoch) {
-                tracing::warn!(
-                    segment = next,
-                    "passed over a segment that is of another journal"
-                );
+                tracing::warn!(segment = next, "passed over a segment that is of another journal");
                 continue;
             }
             // In front of a missing number (or of the first one) records were pruned and are not damaged.
             if index.is_none_or(|index| index.checked_add(1) != Some(next)) {
                 self.adrift = header.is_none();
-                self.wanted = self
-                    .wanted
-                    .max(header.map_or(0, |header| header.first_sequence));
+                self.wanted = self.wanted.max(header.map_or(0, |header| header.first_sequence));
             }
             self.at = Some(At {
-                segment: Segment::new(
-                    file,
-                    Place {
-                        epoch,
-                        segment: next,
-                    },
-                ),
+                segment: Segment::new(file, Place { epoch, segment: next }),
                 offset: DATA_AT,
                 expected: header.map(|header| header.first_sequence),
                 searched: None,
@@ -260,10 +239,7 @@ impl Reader {
     }
 
     /// Opens a segment; `None` when the writer pruned it since the listing.
-    fn open_segment(
-        &self,
-        index: u32,
-    ) -> Result<Option<(std::fs::File, segment::Headers)>, ReadError> {
+    fn open_segment(&self, index: u32) -> Result<Option<(std::fs::File, segment::Headers)>, ReadError> {
         let path = file::segment_path(&self.folder, index);
         match file::open_to_read(&path) {
             Ok(file) => {
@@ -278,8 +254,5 @@ impl Reader {
 
 /// Looks again at the cursor's place.
 fn is_record(at: &At, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    Ok(matches!(
-        at.segment.record_at(at.offset, buffer)?,
-        Found::Record(_)
-    ))
+    Ok(matches!(at.segment.record_at(at.offset, buffer)?, Found::Record(_)))
 }

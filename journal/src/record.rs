@@ -51,11 +51,7 @@ pub(crate) const fn footprint(payload_bytes: usize) -> usize {
 /// Reads a head without judging the checksum. Fewer than twenty bytes are the end of a file.
 pub(crate) fn look(bytes: &[u8]) -> Look {
     let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else {
-        return if bytes.iter().all(|byte| *byte == 0) {
-            Look::Blank
-        } else {
-            Look::Broken
-        };
+        return if bytes.iter().all(|byte| *byte == 0) { Look::Blank } else { Look::Broken };
     };
     if *head == [0; HEAD_BYTES] {
         return Look::Blank;
@@ -105,11 +101,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, place: Place, offset: u64, draft: &Draft
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&draft.sequence.to_le_bytes());
     out.push(draft.kind);
-    out.push(if draft.first_of_group {
-        MARK_FIRST
-    } else {
-        MARK_FURTHER
-    });
+    out.push(if draft.first_of_group { MARK_FIRST } else { MARK_FURTHER });
     out.extend_from_slice(&[0; 2]);
     out.extend_from_slice(draft.payload);
     out.resize(start + footprint(draft.payload.len()), 0);
@@ -133,19 +125,11 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place {
-        epoch: 7,
-        segment: 3,
-    };
+    const PLACE: Place = Place { epoch: 7, segment: 3 };
 
     fn sample() -> Vec<u8> {
         let mut out = Vec::new();
-        let draft = Draft {
-            sequence: 42,
-            kind: 3,
-            first_of_group: true,
-            payload: b"abc",
-        };
+        let draft = Draft { sequence: 42, kind: 3, first_of_group: true, payload: b"abc" };
         encode(&mut out, PLACE, 4224, &draft);
         out
     }
@@ -173,17 +157,7 @@ mod tests {
         assert_eq!(checksum(PLACE, 4224, &record), sum);
         assert_ne!(checksum(PLACE, 4232, &record), sum);
         assert_ne!(checksum(Place { epoch: 8, ..PLACE }, 4224, &record), sum);
-        assert_ne!(
-            checksum(
-                Place {
-                    segment: 4,
-                    ..PLACE
-                },
-                4224,
-                &record
-            ),
-            sum
-        );
+        assert_ne!(checksum(Place { segment: 4, ..PLACE }, 4224, &record), sum);
     }
 
     #[test]

@@ -132,23 +132,12 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, ReadError> {
     }
     let tail = match (newest, epoch) {
         (Some((file, index, header, sound)), Some(epoch)) => {
-            let segment = Segment::new(
-                file,
-                Place {
-                    epoch,
-                    segment: index,
-                },
-            );
+            let segment = Segment::new(file, Place { epoch, segment: index });
             Some(walk_tail(folder, segment, header, sound, &mut damage)?)
         }
         (Some(_) | None, _) => None,
     };
-    Ok(Survey {
-        segments,
-        epoch,
-        tail,
-        damage,
-    })
+    Ok(Survey { segments, epoch, tail, damage })
 }
 
 fn open_segment(folder: &Path, index: u32) -> Result<(File, segment::Headers), ReadError> {
@@ -183,14 +172,7 @@ fn walk_tail(
                     let from = next.unwrap_or(head.sequence);
                     let (segment, to) = (segment.index(), head.sequence);
                     let last_group = !head.first_of_group;
-                    stretches.push(Damage::Records {
-                        segment,
-                        offset,
-                        bytes,
-                        from,
-                        to,
-                        last_group,
-                    });
+                    stretches.push(Damage::Records { segment, offset, bytes, from, to, last_group });
                 }
                 next = Some(head.sequence + 1);
             }
@@ -205,13 +187,7 @@ fn walk_tail(
     };
     let sound = sound && stretches.is_empty();
     damage.extend(stretches.into_iter().take(DAMAGE_NAMED_MAX));
-    Ok(Newest {
-        segment,
-        end,
-        next_sequence,
-        torn_bytes,
-        sound,
-    })
+    Ok(Newest { segment, end, next_sequence, torn_bytes, sound })
 }
 
 /// A group begins behind this stretch, so the stretch belongs to one that was committed.
@@ -231,13 +207,7 @@ fn sequence_before(folder: &Path, index: u32) -> Result<u64, ReadError> {
             continue;
         };
         let path = file::segment_path(folder, index);
-        let segment = Segment::new(
-            file,
-            Place {
-                epoch: header.epoch,
-                segment: index,
-            },
-        );
+        let segment = Segment::new(file, Place { epoch: header.epoch, segment: index });
         let mut next = header.first_sequence;
         let mut walk = Walk::new(&segment, Some(next));
         loop {
@@ -253,11 +223,7 @@ fn sequence_before(folder: &Path, index: u32) -> Result<u64, ReadError> {
 
 /// Cuts the torn tail and makes the newest segment durable as it now is: records that a killed process wrote and never
 /// synced count from here on. Returns the tail to write on, or `None` when the next group begins a new segment.
-pub(crate) fn mend(
-    folder: &Path,
-    tail: Newest,
-    segment_bytes: u64,
-) -> Result<Option<Tail>, OpenError> {
+pub(crate) fn mend(folder: &Path, tail: Newest, segment_bytes: u64) -> Result<Option<Tail>, OpenError> {
     let index = tail.segment.index();
     let path = file::segment_path(folder, index);
     let at = |source| OpenError::at(folder, &path, source);
@@ -280,12 +246,7 @@ pub(crate) fn mend(
         tracing::warn!(segment = index, %error, "couldn't reserve the rest of a journal segment; it grows as it is written");
     }
     file::sync_all(&file).map_err(at)?;
-    Ok((tail.sound && has_room).then_some(Tail {
-        file,
-        index,
-        offset: end,
-        capacity: segment_bytes,
-    }))
+    Ok((tail.sound && has_room).then_some(Tail { file, index, offset: end, capacity: segment_bytes }))
 }
 
 /// Reads a folder's figures: works beside a running writer, after a crash, and on a copy. Nothing is changed.
@@ -319,8 +280,7 @@ pub fn stat(folder: &Path) -> Result<Stat, ReadError> {
 pub(crate) fn set_all_aside(folder: &Path, survey: &mut Survey) -> Result<(), OpenError> {
     for index in survey.segments.drain(..) {
         let path = file::segment_path(folder, index);
-        let file = file::set_aside(folder, index)
-            .map_err(|source| OpenError::at(folder, &path, source))?;
+        let file = file::set_aside(folder, index).map_err(|source| OpenError::at(folder, &path, source))?;
         tracing::error!(file = %file.display(), "no header of the journal can be read; the segment was set aside and a new epoch begins");
         survey.damage.push(Damage::SetAside { file });
     }

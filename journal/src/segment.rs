@@ -55,22 +55,14 @@ pub(crate) fn headers(file: &File, folder: &Path, index: u32) -> Result<Headers,
     let mut header = None;
     for look in looks {
         match look {
-            header::Look::Header(found) if found.segment == index => {
-                header = header.or(Some(found))
-            }
+            header::Look::Header(found) if found.segment == index => header = header.or(Some(found)),
             header::Look::Header(_) | header::Look::Broken => {}
             header::Look::Future(version) => {
-                return Err(ReadError::FutureVersion {
-                    file: path,
-                    version,
-                });
+                return Err(ReadError::FutureVersion { file: path, version });
             }
         }
     }
-    Ok(Headers {
-        header,
-        sound: header.is_some() && looks[0] == looks[1],
-    })
+    Ok(Headers { header, sound: header.is_some() && looks[0] == looks[1] })
 }
 
 impl Segment {
@@ -109,12 +101,7 @@ impl Segment {
 
     /// Offset of the first valid record behind the bad place at `bad`, where the record `expected` should stand. A
     /// candidate's sequence must be one that the bytes between can account for; `None` for `expected` allows any.
-    pub(crate) fn next_valid(
-        &self,
-        bad: u64,
-        expected: Option<u64>,
-        buffer: &mut Vec<u8>,
-    ) -> io::Result<Option<u64>> {
+    pub(crate) fn next_valid(&self, bad: u64, expected: Option<u64>, buffer: &mut Vec<u8>) -> io::Result<Option<u64>> {
         let mut block = vec![0; BLOCK_BYTES];
         let mut start = bad + ALIGN as u64;
         loop {
@@ -183,11 +170,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(segment: &'a Segment, first_sequence: Option<u64>) -> Self {
-        Self {
-            segment,
-            offset: DATA_AT,
-            expected: first_sequence,
-        }
+        Self { segment, offset: DATA_AT, expected: first_sequence }
     }
 
     pub(crate) fn step(&mut self, buffer: &mut Vec<u8>) -> io::Result<Step> {
@@ -200,10 +183,7 @@ impl<'a> Walk<'a> {
         match self.segment.next_valid(offset, self.expected, buffer)? {
             Some(next) => {
                 self.offset = next;
-                Ok(Step::Bad {
-                    offset,
-                    bytes: next - offset,
-                })
+                Ok(Step::Bad { offset, bytes: next - offset })
             }
             None => Ok(Step::End { offset }),
         }

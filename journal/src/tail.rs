@@ -29,12 +29,7 @@ impl Tail {
         match made {
             Ok(file) => {
                 let offset = DATA_AT;
-                Ok(Self {
-                    file,
-                    index,
-                    offset,
-                    capacity,
-                })
+                Ok(Self { file, index, offset, capacity })
             }
             Err(error) => {
                 remove_leftover(&temporary);

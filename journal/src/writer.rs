@@ -81,27 +81,15 @@ impl Journal {
     /// # Errors
     /// [`OpenError::Locked`] when somebody else writes there; the other kinds as they say. Damage is no error.
     pub fn open(folder: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
-        let options = Options {
-            segment_bytes: options
-                .segment_bytes
-                .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
-            ..options
-        };
+        let options =
+            Options { segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX), ..options };
         let lock = take_folder(folder)?;
         let mut survey = recovery::survey(folder)?;
-        let next_segment = survey
-            .segments
-            .last()
-            .map_or(0, |last| last.saturating_add(1));
+        let next_segment = survey.segments.last().map_or(0, |last| last.saturating_add(1));
         if survey.epoch.is_none() {
             recovery::set_all_aside(folder, &mut survey)?;
         }
-        let Survey {
-            segments,
-            epoch,
-            tail,
-            damage,
-        } = survey;
+        let Survey { segments, epoch, tail, damage } = survey;
         let mut recovery = Recovery {
             epoch: epoch.unwrap_or(options.new_epoch),
             next_sequence: 0,
@@ -129,9 +117,7 @@ impl Journal {
             _lock: lock,
         };
         if recovery.created {
-            journal
-                .begin_segment(0)
-                .map_err(|error| OpenError::beginning(folder, error))?;
+            journal.begin_segment(0).map_err(|error| OpenError::beginning(folder, error))?;
             recovery.segments = 1;
         }
         Ok((journal, recovery))
@@ -180,9 +166,7 @@ impl Journal {
 
     /// When the group will be old enough; `None` while it is empty.
     pub fn next_commit_at(&self) -> Option<Instant> {
-        self.group
-            .since()?
-            .checked_add(self.options.commit_interval)
+        self.group.since()?.checked_add(self.options.commit_interval)
     }
 
     /// Makes all appended records durable and returns [`Journal::committed`]. Nothing is written for an empty group.
@@ -196,14 +180,9 @@ impl Journal {
                 self.begin_segment(need)?;
                 continue;
             };
-            let place = Place {
-                epoch: self.epoch,
-                segment: tail.index,
-            };
+            let place = Place { epoch: self.epoch, segment: tail.index };
             let (offset, room) = (tail.offset, tail.room());
-            let records = self
-                .group
-                .encode(&mut self.scratch, place, offset, room, self.committed);
+            let records = self.group.encode(&mut self.scratch, place, offset, room, self.committed);
             let Err(source) = tail.write(&self.scratch) else {
                 self.group.forget(records);
                 self.committed += records as u64;
@@ -256,8 +235,7 @@ impl Journal {
             }
         }
         if removable > 0 {
-            file::sync_folder(&self.folder)
-                .map_err(|source| PruneError::at(&self.folder, source))?;
+            file::sync_folder(&self.folder).map_err(|source| PruneError::at(&self.folder, source))?;
         }
         Ok(removable)
     }
@@ -296,11 +274,7 @@ impl Journal {
         let used_up = || std::io::Error::other("segment numbers are used up");
         let next = index.checked_add(1).ok_or_else(used_up);
         self.next_segment = next.map_err(|source| CommitError::at(&path, source))?;
-        let header = Header {
-            segment: index,
-            epoch: self.epoch,
-            first_sequence: self.committed,
-        };
+        let header = Header { segment: index, epoch: self.epoch, first_sequence: self.committed };
         let capacity = self.options.segment_bytes.max(DATA_AT + need);
         let begun = Tail::begin(&self.folder, &header, capacity);
         self.tail = Some(begun.map_err(|source| CommitError::at(&path, source))?);
@@ -320,11 +294,7 @@ fn take_folder(folder: &Path) -> Result<File, OpenError> {
         }
         Lock::Taken(holder) => Err(OpenError::Locked {
             folder: folder.to_path_buf(),
-            holder: if holder.is_empty() {
-                holder
-            } else {
-                format!(" by process {holder}")
-            },
+            holder: if holder.is_empty() { holder } else { format!(" by process {holder}") },
         }),
     }
 }
@@ -388,10 +358,7 @@ mod tests {
             journal.append(1, &payload).unwrap();
         }
         let error = journal.append(1, &payload).unwrap_err();
-        assert!(
-            matches!(error, AppendError::Full { waiting } if waiting == fit),
-            "{error}"
-        );
+        assert!(matches!(error, AppendError::Full { waiting } if waiting == fit), "{error}");
         journal.commit().unwrap();
         assert_eq!(journal.append(1, &payload).unwrap(), fit as u64);
     }

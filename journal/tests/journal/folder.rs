@@ -11,20 +11,12 @@ pub const SEGMENT_DATA_AT: usize = 4224;
 /// A folder in memory where there is one: these tests are about bytes, not about the disk's speed.
 pub fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory)
-    } else {
-        tempfile::tempdir()
-    }
-    .unwrap()
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
 /// The smallest segments, so that a few records fill one.
 pub fn options(new_epoch: u64) -> Options {
-    Options {
-        segment_bytes: SEGMENT_BYTES_MIN,
-        ..Options::new(new_epoch)
-    }
+    Options { segment_bytes: SEGMENT_BYTES_MIN, ..Options::new(new_epoch) }
 }
 
 /// Everything from `from` on, as (sequence, kind, payload).

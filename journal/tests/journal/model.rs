@@ -71,10 +71,7 @@ fn reopen(folder: &Path, model: &mut Model) -> Journal {
 fn tear(folder: &Path, garbage: &[u8]) {
     let path = segment_files(folder).pop().unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    let used = bytes[SEGMENT_DATA_AT..]
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |at| at + 1);
+    let used = bytes[SEGMENT_DATA_AT..].iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     let end = SEGMENT_DATA_AT + used.next_multiple_of(8);
     bytes.resize(bytes.len().max(end + garbage.len()), 0);
     bytes[end..end + garbage.len()].copy_from_slice(garbage);
@@ -83,13 +80,8 @@ fn tear(folder: &Path, garbage: &[u8]) {
 
 fn check_what_is_there(folder: &Path, model: &Model, pruned_below: u64) {
     let found = contents(folder, 0);
-    let first = found
-        .first()
-        .map_or(model.durable.len() as u64, |record| record.0);
-    assert!(
-        first <= pruned_below,
-        "more was pruned than asked for: {first} > {pruned_below}"
-    );
+    let first = found.first().map_or(model.durable.len() as u64, |record| record.0);
+    assert!(first <= pruned_below, "more was pruned than asked for: {first} > {pruned_below}");
     assert_eq!(found, model.durable[first as usize..]);
 }
 
@@ -193,10 +185,7 @@ fn a_last_group_torn_at_any_byte_costs_nothing_before_it() {
             let here = format!("{kept} bytes kept, then {rest:?}");
             assert_eq!(recovery.damage, [], "{here}");
             let survivors = recovery.next_sequence as usize;
-            assert!(
-                (10..15).contains(&survivors) || kept + 8 > end,
-                "{here}: {survivors}"
-            );
+            assert!((10..15).contains(&survivors) || kept + 8 > end, "{here}: {survivors}");
             assert_eq!(contents(folder.path(), 0), all[..survivors], "{here}");
             journal.append(99, b"next").unwrap();
             journal.commit().unwrap();

@@ -22,10 +22,7 @@ fn what_was_committed_is_there_after_the_writer_is_gone() {
 
     let (journal, recovery) = Journal::open(folder.path(), options(99)).unwrap();
     assert!(!recovery.created);
-    assert_eq!(
-        (recovery.epoch, recovery.next_sequence, recovery.cut_bytes),
-        (41, 10, 0)
-    );
+    assert_eq!((recovery.epoch, recovery.next_sequence, recovery.cut_bytes), (41, 10, 0));
     assert_eq!((journal.epoch(), journal.committed()), (41, 10));
     let expected: Vec<_> = (0..10u8).map(|n| (u64::from(n), n, vec![n; 3])).collect();
     assert_eq!(contents(folder.path(), 0), expected);
@@ -34,17 +31,10 @@ fn what_was_committed_is_there_after_the_writer_is_gone() {
 #[test]
 fn a_commit_is_due_after_so_many_records_or_so_long() {
     let folder = scratch();
-    let rules = vedette_journal::Options {
-        commit_records: 3,
-        commit_interval: Duration::from_secs(60),
-        ..options(1)
-    };
+    let rules = vedette_journal::Options { commit_records: 3, commit_interval: Duration::from_secs(60), ..options(1) };
     let (mut journal, _) = Journal::open(folder.path(), rules).unwrap();
     let before = Instant::now();
-    assert!(
-        !journal.commit_due(before + Duration::from_secs(3600)),
-        "an empty group is never due"
-    );
+    assert!(!journal.commit_due(before + Duration::from_secs(3600)), "an empty group is never due");
     assert_eq!(journal.next_commit_at(), None);
     journal.append(1, b"a").unwrap();
     let due_at = journal.next_commit_at().unwrap();
@@ -65,14 +55,8 @@ fn a_second_writer_is_refused_by_name_of_the_folder_and_of_the_first() {
     let error = Journal::open(folder.path(), options(1)).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     let text = error.to_string();
-    assert!(
-        text.contains(&folder.path().display().to_string()),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("process {}", std::process::id())),
-        "{text}"
-    );
+    assert!(text.contains(&folder.path().display().to_string()), "{text}");
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     drop(first);
     Journal::open(folder.path(), options(1)).unwrap();
 }
@@ -105,10 +89,7 @@ fn a_torn_tail_is_cut_and_nothing_before_it() {
     assert_eq!(recovery.damage, []);
     journal.append(2, b"later").unwrap();
     journal.commit().unwrap();
-    assert_eq!(
-        contents(folder.path(), 0),
-        [(0, 1, b"kept".to_vec()), (1, 2, b"later".to_vec())]
-    );
+    assert_eq!(contents(folder.path(), 0), [(0, 1, b"kept".to_vec()), (1, 2, b"later".to_vec())]);
 }
 
 #[test]
@@ -130,27 +111,13 @@ fn a_rotten_middle_keeps_both_sides_and_is_reported() {
 
     let (mut journal, recovery) = Journal::open(folder.path(), options(1)).unwrap();
     let offset = SEGMENT_DATA_AT as u64 + 24;
-    let expected = Damage::Records {
-        segment: 0,
-        offset,
-        bytes: 48,
-        from: 1,
-        to: 3,
-        last_group: false,
-    };
+    let expected = Damage::Records { segment: 0, offset, bytes: 48, from: 1, to: 3, last_group: false };
     assert_eq!(recovery.damage, [expected]);
     assert_eq!((recovery.next_sequence, recovery.cut_bytes), (6, 0));
     journal.append(6, &[6; 4]).unwrap();
     journal.commit().unwrap();
-    assert_eq!(
-        journal.segments(),
-        2,
-        "a damaged segment is not written again"
-    );
-    let sequences: Vec<_> = contents(folder.path(), 0)
-        .into_iter()
-        .map(|(n, _, _)| n)
-        .collect();
+    assert_eq!(journal.segments(), 2, "a damaged segment is not written again");
+    let sequences: Vec<_> = contents(folder.path(), 0).into_iter().map(|(n, _, _)| n).collect();
     assert_eq!(sequences, [0, 3, 4, 5, 6]);
     let mut reader = Reader::open(folder.path(), 0).unwrap();
     while reader.next().unwrap().is_some() {}
@@ -172,15 +139,7 @@ fn damage_inside_the_last_group_is_said_to_be_maybe_an_unfinished_write() {
     fs::write(&path, &bytes).unwrap();
     let (_, recovery) = Journal::open(folder.path(), options(1)).unwrap();
     assert!(
-        matches!(
-            recovery.damage[..],
-            [Damage::Records {
-                from: 1,
-                to: 2,
-                last_group: true,
-                ..
-            }]
-        ),
+        matches!(recovery.damage[..], [Damage::Records { from: 1, to: 2, last_group: true, .. }]),
         "{:?}",
         recovery.damage
     );
@@ -203,12 +162,7 @@ fn one_bad_header_costs_nothing_and_two_cost_no_record() {
             let mut bytes = good.clone();
             copies.iter().for_each(|at| bytes[at + 17] ^= 0x40);
             fs::write(path, &bytes).unwrap();
-            assert_eq!(
-                contents(folder.path(), 0),
-                whole,
-                "{} {copies:?}",
-                path.display()
-            );
+            assert_eq!(contents(folder.path(), 0), whole, "{} {copies:?}", path.display());
             assert_eq!(contents(folder.path(), 300), whole[300..]);
             fs::write(path, &good).unwrap();
         }
@@ -220,11 +174,7 @@ fn one_bad_header_costs_nothing_and_two_cost_no_record() {
     fs::write(&last, &bytes).unwrap();
     let (mut journal, recovery) = Journal::open(folder.path(), options(6)).unwrap();
     assert_eq!((recovery.epoch, recovery.next_sequence), (5, 400));
-    assert!(
-        matches!(recovery.damage[..], [Damage::Header { .. }]),
-        "{:?}",
-        recovery.damage
-    );
+    assert!(matches!(recovery.damage[..], [Damage::Header { .. }]), "{:?}", recovery.damage);
     journal.append(1, b"on").unwrap();
     journal.commit().unwrap();
     assert_eq!(contents(folder.path(), 0).len(), 401);
@@ -237,9 +187,7 @@ fn a_journal_without_any_header_is_set_aside_and_a_new_epoch_begins() {
     let (mut journal, recovery) = Journal::open(folder.path(), options(8)).unwrap();
     assert_eq!((recovery.epoch, recovery.created), (8, true));
     let aside = folder.path().join("seg-00000004.log.unreadable");
-    assert!(recovery.damage.contains(&Damage::SetAside {
-        file: aside.clone()
-    }));
+    assert!(recovery.damage.contains(&Damage::SetAside { file: aside.clone() }));
     assert_eq!(fs::read(aside).unwrap(), vec![0xEE; 9000]);
     journal.append(1, b"new").unwrap();
     journal.commit().unwrap();
@@ -260,16 +208,10 @@ fn a_segment_from_the_future_is_refused_by_name_and_not_touched() {
     }
     fs::write(&path, &bytes).unwrap();
     let error = Journal::open(folder.path(), options(1)).unwrap_err();
-    assert!(
-        matches!(error, OpenError::FutureVersion { version: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::FutureVersion { version: 2, .. }), "{error}");
     assert!(error.to_string().contains("seg-00000000.log"), "{error}");
     let error = Reader::open(folder.path(), 0).unwrap_err();
-    assert!(
-        matches!(error, ReadError::FutureVersion { version: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ReadError::FutureVersion { version: 2, .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
@@ -283,28 +225,20 @@ fn a_segment_that_was_being_made_and_foreign_files_are_in_nobodys_way() {
     assert!(recovery.created && recovery.damage.is_empty());
     assert!(!folder.path().join("seg-00000007.tmp").exists());
     assert_eq!(fs::read(folder.path().join("notes.txt")).unwrap(), b"mine");
-    assert_eq!(
-        fs::read(folder.path().join("seg-1.log")).unwrap(),
-        b"mine too"
-    );
+    assert_eq!(fs::read(folder.path().join("seg-1.log")).unwrap(), b"mine too");
 }
 
 #[test]
 fn records_of_every_length_come_back_across_segments() {
     let folder = scratch();
     let (mut journal, _) = Journal::open(folder.path(), options(1)).unwrap();
-    let lengths: Vec<usize> = (0..70)
-        .chain([1003, 1004, 1005, 4096, 16_000, 65_535, 65_536, 0, 1])
-        .collect();
+    let lengths: Vec<usize> = (0..70).chain([1003, 1004, 1005, 4096, 16_000, 65_535, 65_536, 0, 1]).collect();
     for length in &lengths {
         journal.append(7, &vec![0xA1; *length]).unwrap();
     }
     journal.commit().unwrap();
     assert!(journal.append(7, &vec![0; 65_537]).is_err());
-    let found: Vec<_> = contents(folder.path(), 0)
-        .into_iter()
-        .map(|(_, _, p)| p.len())
-        .collect();
+    let found: Vec<_> = contents(folder.path(), 0).into_iter().map(|(_, _, p)| p.len()).collect();
     assert_eq!(found, lengths);
     drop(journal);
     let (_, recovery) = Journal::open(folder.path(), options(1)).unwrap();
@@ -338,11 +272,7 @@ fn a_reader_follows_a_writer_over_segments_and_pruning() {
     }
     assert_eq!(seen.last(), Some(&500));
     assert!(seen.is_sorted() && (450..=500).all(|n| seen.contains(&n)));
-    assert_eq!(
-        (reader.skipped(), slow.skipped()),
-        (0, 0),
-        "pruned is not damaged"
-    );
+    assert_eq!((reader.skipped(), slow.skipped()), (0, 0), "pruned is not damaged");
 }
 
 #[test]
@@ -355,14 +285,7 @@ fn a_reader_below_a_limit_shows_nothing_that_is_not_durable() {
     journal.commit().unwrap();
     assert_eq!(reader.next_below(1).unwrap().unwrap().sequence, 0);
     assert_eq!(reader.next_below(1).unwrap(), None);
-    assert_eq!(
-        reader
-            .next_below(journal.committed())
-            .unwrap()
-            .unwrap()
-            .sequence,
-        1
-    );
+    assert_eq!(reader.next_below(journal.committed()).unwrap().unwrap().sequence, 1);
     assert_eq!(reader.next_below(journal.committed()).unwrap(), None);
 }
 
@@ -416,9 +339,7 @@ fn reading_while_another_thread_writes_sees_every_record_once_and_in_order() {
     let records = 20_000u64;
     let writer = std::thread::spawn(move || {
         for n in 0..records {
-            journal
-                .append(1, &n.to_le_bytes().repeat(1 + n as usize % 40))
-                .unwrap();
+            journal.append(1, &n.to_le_bytes().repeat(1 + n as usize % 40)).unwrap();
             if n % 17 == 0 {
                 journal.commit().unwrap();
             }
@@ -436,10 +357,7 @@ fn reading_while_another_thread_writes_sees_every_record_once_and_in_order() {
         match reader.next().unwrap() {
             Some(entry) => {
                 assert_eq!(entry.sequence, expected);
-                assert_eq!(
-                    entry.payload,
-                    expected.to_le_bytes().repeat(1 + expected as usize % 40)
-                );
+                assert_eq!(entry.payload, expected.to_le_bytes().repeat(1 + expected as usize % 40));
                 expected += 1;
             }
             None => assert!(Instant::now() < deadline, "stuck at {expected}"),
@@ -461,29 +379,15 @@ fn a_writer_that_knows_of_higher_sequences_never_gives_them_again() {
     drop(journal);
     let (_, recovery) = Journal::open(folder.path(), options(1)).unwrap();
     assert_eq!(recovery.next_sequence, 11);
-    assert_eq!(
-        contents(folder.path(), 0),
-        [(0, 1, b"a".to_vec()), (10, 1, b"b".to_vec())]
-    );
+    assert_eq!(contents(folder.path(), 0), [(0, 1, b"a".to_vec()), (10, 1, b"b".to_vec())]);
 }
 
 #[test]
 fn a_cursor_lives_beside_the_segments_in_peace() {
     let folder = scratch();
     let cursor = CursorFile::new(folder.path().join("cursor"));
-    cursor
-        .store(Cursor {
-            epoch: 1,
-            sequence: 7,
-        })
-        .unwrap();
+    cursor.store(Cursor { epoch: 1, sequence: 7 }).unwrap();
     let (_journal, recovery) = Journal::open(folder.path(), options(1)).unwrap();
     assert!(recovery.created);
-    assert_eq!(
-        cursor.load().unwrap(),
-        Some(Cursor {
-            epoch: 1,
-            sequence: 7
-        })
-    );
+    assert_eq!(cursor.load().unwrap(), Some(Cursor { epoch: 1, sequence: 7 }));
 }

@@ -33,11 +33,7 @@ fn read_back(folder: &Path, written: &BTreeMap<u64, Vec<u8>>, why: &str) -> (usi
     while let Some(entry) = reader.next().unwrap() {
         assert!(last < Some(entry.sequence), "{why}: order");
         assert_eq!((entry.epoch, entry.kind), (9, 3), "{why}");
-        assert_eq!(
-            written.get(&entry.sequence),
-            Some(&entry.payload),
-            "{why}: a wrong record"
-        );
+        assert_eq!(written.get(&entry.sequence), Some(&entry.payload), "{why}: a wrong record");
         last = Some(entry.sequence);
         found += 1;
     }
@@ -50,19 +46,13 @@ struct Hit {
 }
 
 fn files(folder: &Path) -> Vec<Hit> {
-    let read = |path: PathBuf| Hit {
-        whole: fs::read(&path).unwrap(),
-        path,
-    };
+    let read = |path: PathBuf| Hit { whole: fs::read(&path).unwrap(), path };
     segment_files(folder).into_iter().map(read).collect()
 }
 
 /// Bytes of a segment that mean something: both headers, the records, a little of the blank end.
 fn meaningful(whole: &[u8]) -> Vec<Range<usize>> {
-    let used = whole
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |at| at + 1);
+    let used = whole.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     vec![0..160, 4096..(used + 40).min(whole.len())]
 }
 
@@ -71,20 +61,13 @@ fn a_flipped_bit_is_detected_or_harmless_and_costs_at_most_its_record() {
     let folder = scratch();
     let written = small_journal(folder.path(), 60);
     let hits = files(folder.path());
-    assert!(
-        hits.len() >= 2,
-        "flips across a segment's border matter too"
-    );
+    assert!(hits.len() >= 2, "flips across a segment's border matter too");
     let last = hits.len() - 1;
     let (mut flips, mut lost_in_all, mut opened) = (0u32, 0, 0);
     for (number, hit) in hits.iter().enumerate() {
         for byte in meaningful(&hit.whole).into_iter().flatten() {
             // Each bit of the newest segment, one a byte of the older ones.
-            let bits = if number == last {
-                0..8
-            } else {
-                byte % 8..byte % 8 + 1
-            };
+            let bits = if number == last { 0..8 } else { byte % 8..byte % 8 + 1 };
             for bit in bits {
                 let mut rotten = hit.whole.clone();
                 rotten[byte] ^= 1 << bit;
@@ -93,10 +76,7 @@ fn a_flipped_bit_is_detected_or_harmless_and_costs_at_most_its_record() {
                 let (lost, skipped) = read_back(folder.path(), &written, &why);
                 assert!(lost <= 1, "{why}: {lost} records lost");
                 let end_of_journal = number == last && lost == 1 && skipped == 0;
-                assert!(
-                    skipped == lost as u64 || end_of_journal,
-                    "{why}: not detected"
-                );
+                assert!(skipped == lost as u64 || end_of_journal, "{why}: not detected");
                 lost_in_all += lost;
                 flips += 1;
                 // Opening for writing: the newest segment is walked, so each flip there shows.
@@ -128,18 +108,12 @@ fn a_page_that_is_zeroed_or_strayed_costs_only_what_it_held() {
     let mut tries = 0;
     for hit in &hits {
         for at in (0..hit.whole.len() - PAGE).step_by(512) {
-            let donors = [
-                None,
-                Some((at + PAGE) % (hit.whole.len() - PAGE)),
-                Some(SEGMENT_DATA_AT),
-            ];
+            let donors = [None, Some((at + PAGE) % (hit.whole.len() - PAGE)), Some(SEGMENT_DATA_AT)];
             for donor in donors {
                 let mut rotten = hit.whole.clone();
                 match donor {
                     None => rotten[at..at + PAGE].fill(0),
-                    Some(from) => {
-                        rotten[at..at + PAGE].copy_from_slice(&hit.whole[from..from + PAGE])
-                    }
+                    Some(from) => rotten[at..at + PAGE].copy_from_slice(&hit.whole[from..from + PAGE]),
                 }
                 fs::write(&hit.path, &rotten).unwrap();
                 let why = format!("{} at {at} from {donor:?}", hit.path.display());
@@ -171,10 +145,7 @@ fn a_record_inside_the_payload_of_a_damaged_one_is_not_believed() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[SEGMENT_DATA_AT + 32 + 17] = 0;
     fs::write(&path, &bytes).unwrap();
-    let kinds: Vec<u8> = contents(folder.path(), 0)
-        .into_iter()
-        .map(|(_, kind, _)| kind)
-        .collect();
+    let kinds: Vec<u8> = contents(folder.path(), 0).into_iter().map(|(_, kind, _)| kind).collect();
     assert_eq!(kinds, [1, 3]);
 }
 

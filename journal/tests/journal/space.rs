@@ -15,22 +15,11 @@ const FOLDER: &str = "VEDETTE_JOURNAL_TEST_FOLDER";
 /// ignored, so that writing fails with an error as on a full disk.
 fn run_limited(name: &str, folder: &Path, kib: u32) {
     let program = std::env::current_exe().unwrap();
-    let script = format!(
-        "trap '' XFSZ; ulimit -f {}; exec \"$0\" --ignored --exact {name}",
-        kib * 2
-    );
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .arg(program)
-        .env(FOLDER, folder)
-        .output()
-        .unwrap();
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" --ignored --exact {name}", kib * 2);
+    let output = Command::new("sh").args(["-c", &script]).arg(program).env(FOLDER, folder).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let failed = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{failed}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{failed}");
 }
 
 fn given_folder() -> PathBuf {
@@ -40,11 +29,7 @@ fn given_folder() -> PathBuf {
 #[test]
 fn a_full_disk_is_reported_and_nothing_committed_before_is_lost() {
     let folder = scratch();
-    run_limited(
-        "space::child_writes_until_the_disk_is_full",
-        folder.path(),
-        24,
-    );
+    run_limited("space::child_writes_until_the_disk_is_full", folder.path(), 24);
     let found = contents(folder.path(), 0);
     assert!(!found.is_empty());
     let (mut journal, recovery) = Journal::open(folder.path(), options(1)).unwrap();
@@ -73,13 +58,8 @@ fn child_writes_until_the_disk_is_full() {
     assert_eq!((journal.committed(), journal.next_sequence()), (30, 32));
     assert_eq!(contents(&given_folder(), 0).len(), 30);
     let leftovers = std::fs::read_dir(given_folder()).unwrap();
-    let half_made =
-        |name: &std::ffi::OsStr| Path::new(name).extension().is_some_and(|e| e == "tmp");
-    assert!(
-        !leftovers
-            .into_iter()
-            .any(|entry| half_made(&entry.unwrap().file_name()))
-    );
+    let half_made = |name: &std::ffi::OsStr| Path::new(name).extension().is_some_and(|e| e == "tmp");
+    assert!(!leftovers.into_iter().any(|entry| half_made(&entry.unwrap().file_name())));
 }
 
 #[test]
@@ -95,10 +75,5 @@ fn a_disk_without_room_for_the_first_segment_is_reported_at_open() {
 fn child_finds_no_room_at_all() {
     let error = Journal::open(&given_folder(), options(1)).unwrap_err();
     assert!(matches!(error, OpenError::NoSpace { .. }), "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains(&given_folder().display().to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&given_folder().display().to_string()), "{error}");
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod delivery;
 mod deployment;
+mod front_door;
 mod story;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -35,6 +36,8 @@ const ONCE: &[(&str, fn() -> anyhow::Result<()>)] = &[
     ("two_agents_on_one_state_folder_are_told_apart", bad_input::two_agents_one_folder),
     ("a_taken_port_is_named", bad_input::taken_port),
     ("a_bad_file_is_refused_with_its_line", bad_input::bad_csv),
+    ("the_demo_tells_what_it_promises", front_door::demo),
+    ("every_command_of_the_readme_runs", front_door::readme),
     ("backtest_runs_the_devices_path", bad_input::backtest),
 ];
 

@@ -256,3 +256,30 @@ impl Reader {
 fn is_record(at: &At, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     Ok(matches!(at.segment.record_at(at.offset, buffer)?, Found::Record(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::{Journal, Options, Reader};
+
+    #[test]
+    fn a_segment_that_fills_and_ends_between_two_looks_is_read_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(folder.path(), Options { segment_bytes: 0, ..Options::new(1) }).unwrap();
+        journal.append(1, b"seen").unwrap();
+        journal.commit().unwrap();
+        let mut reader = Reader::open(folder.path(), 0).unwrap();
+        assert_eq!(reader.next().unwrap().unwrap().payload, b"seen");
+        // The reader has looked, found nothing, and is about to list the folder; the writer is faster.
+        for payload in [vec![2; 100], vec![3; 16 << 10]] {
+            journal.append(1, &payload).unwrap();
+            journal.commit().unwrap();
+        }
+        assert_eq!(journal.segments(), 2);
+        assert!(reader.pass().unwrap());
+        assert_eq!(reader.next().unwrap().unwrap().sequence, 1);
+        assert_eq!(reader.next().unwrap().unwrap().sequence, 2);
+        assert_eq!(reader.skipped(), 0);
+    }
+}

@@ -1,0 +1,312 @@
+//! A model: a graph, and what its manifest says of it.
+//!
+//! What the graph sees is the window, row-major, oldest row first. An *autoencoder* sees all `contract.window` rows and gives
+//! as many numbers back. A *forecaster* sees all rows but the last and gives one number per signal: the last row, which is
+//! held against it; so `contract.window` is the graph's rows plus 1. (If the graph's input has room for the whole window it
+//! gets that, and must not look at the last row.) A *score* graph sees all rows and gives one number, and
+//! perhaps one contribution per signal.
+
+use std::sync::Arc;
+
+use vedette_protocol::{Calibration, Digest, Manifest, ModelKind, ScoredBy, TensorSpec};
+
+use crate::engine::{BATCH_ROWS, Engine, EngineError, EngineKind, Outputs, Runner, Wanted};
+
+/// A residual this many times the calibration's counts as this many times.
+const RESIDUAL_MAX: f64 = 1e4;
+
+/// Why a model can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are not the ones that the manifest names.
+    #[error("the artifact is {found}, the manifest of {model} names {expected}")]
+    Artifact {
+        /// Model, as `name@version`.
+        model: String,
+        /// What came.
+        found: Digest,
+        /// What was promised.
+        expected: Digest,
+    },
+    /// The manifest contradicts itself.
+    #[error("the manifest of {model} does not hold together: {problem}")]
+    Manifest {
+        /// Model, as `name@version`.
+        model: String,
+        /// What does not fit what.
+        problem: String,
+    },
+    /// The graph can't be run, or is not the one that the manifest describes.
+    #[error(transparent)]
+    Graph(#[from] EngineError),
+}
+
+/// How output numbers become a score.
+#[derive(Clone, Debug)]
+enum Judge {
+    /// Squared error per signal against the rows `from..to` of the window, over calibration residuals.
+    Residual { from: usize, to: usize, calibration: Box<[f64]> },
+    /// The graph says.
+    Score { contribution: bool },
+}
+
+/// A loaded model, shared between the streams that it scores.
+#[derive(Debug)]
+pub struct Model {
+    manifest: Manifest,
+    by: ScoredBy,
+    engine: Engine,
+    judge: Judge,
+    /// Numbers of a window, and how many of them (from the start) the graph sees.
+    window: usize,
+    seen: usize,
+    signals: usize,
+}
+
+impl Model {
+    /// Loads the graph in `onnx` as `manifest` describes it; `manifest_digest` is the digest of the manifest's signed payload.
+    ///
+    /// Takes milliseconds for what telemetry models are. A hostile graph can hang or abort the process: give one that
+    /// nobody has tried to [`crate::trial::run`] first.
+    ///
+    /// # Errors
+    /// [`LoadError`] names what was found and what was expected.
+    pub fn load(manifest: &Manifest, manifest_digest: Digest, onnx: &[u8]) -> Result<Model, LoadError> {
+        let found = Digest::of(onnx);
+        if found != manifest.artifact.digest {
+            let expected = manifest.artifact.digest;
+            return Err(LoadError::Artifact { model: manifest.model.to_string(), found, expected });
+        }
+        let signals = manifest.contract.signals.len();
+        let rows = manifest.contract.window as usize;
+        let window = rows * signals;
+        let contradiction = |problem: String| LoadError::Manifest { model: manifest.model.to_string(), problem };
+        let (seen, wanted, judge) = match &manifest.kind {
+            ModelKind::Autoencoder { reconstruction } => {
+                let tail = match manifest.calibration.tail as usize {
+                    0 => rows,
+                    tail => tail.min(rows),
+                };
+                (
+                    window,
+                    vec![(reconstruction, window)],
+                    residual_judge(rows - tail, rows, signals, &manifest.calibration),
+                )
+            }
+            ModelKind::Forecaster { forecast } => {
+                if rows < 2 {
+                    return Err(contradiction(
+                        "a forecaster's window has at least 2 rows: what it sees, and the row it forecasts".into(),
+                    ));
+                }
+                let whole = numbers(&manifest.input) == window as u64;
+                let seen = if whole { window } else { window - signals };
+                (seen, vec![(forecast, signals)], residual_judge(rows - 1, rows, signals, &manifest.calibration))
+            }
+            ModelKind::Score { score, contribution } => {
+                let contributions = contribution.iter().map(|c| (c, signals));
+                (
+                    window,
+                    std::iter::once((score, 1)).chain(contributions).collect(),
+                    Judge::Score { contribution: contribution.is_some() },
+                )
+            }
+        };
+        let shape = numbers(&manifest.input);
+        if shape != seen as u64 {
+            return Err(contradiction(format!(
+                "input `{}` {:?} holds {shape} numbers, but the graph is to see {} rows of {signals} signals",
+                manifest.input.name,
+                manifest.input.shape,
+                seen / signals.max(1)
+            )));
+        }
+        if let Judge::Residual { calibration, .. } = &judge
+            && calibration.len() != signals
+        {
+            return Err(contradiction(format!(
+                "calibration has {} residuals for {signals} signals",
+                calibration.len()
+            )));
+        }
+        let wanted: Vec<Wanted> =
+            wanted.into_iter().map(|(name, numbers)| Wanted { name: name.clone(), numbers }).collect();
+        let engine = Engine::load(onnx, &manifest.input, &wanted)?;
+        let by = ScoredBy::Model { model: manifest.model.clone(), artifact: found, manifest: manifest_digest };
+        Ok(Model { manifest: manifest.clone(), by, engine, judge, window, seen, signals })
+    }
+
+    /// What the model promises and needs.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Who this model is in the score ledger and in anomalies.
+    pub fn scored_by(&self) -> &ScoredBy {
+        &self.by
+    }
+
+    /// Which program runs the graph.
+    pub fn engine(&self) -> EngineKind {
+        EngineKind::Tract
+    }
+
+    /// Whether several windows at a time are computed in one go (else one after the other, with the same result).
+    pub fn batches(&self) -> bool {
+        self.engine.batches()
+    }
+
+    /// Numbers of one window: rows times signals.
+    pub fn window_numbers(&self) -> usize {
+        self.window
+    }
+
+    /// Row scores, before smoothing, of windows as the graph is to see them (preprocessed), one after the other. A score that is
+    /// no finite number is a fault of the model. For benchmarks and checks: streams are scored by
+    /// [`StreamScorer`](crate::StreamScorer), which is this with a [`Session`] kept.
+    pub fn row_scores(self: &Arc<Self>, windows: &[f32]) -> Vec<f32> {
+        let mut session = Session::new(Arc::clone(self));
+        let mut scores = Vec::with_capacity(windows.len() / self.window);
+        for chunk in windows.chunks(self.window * BATCH_ROWS) {
+            scores.extend_from_slice(session.run(chunk));
+        }
+        scores
+    }
+}
+
+fn numbers(input: &TensorSpec) -> u64 {
+    input.shape.iter().map(|d| u64::from(*d)).product()
+}
+
+fn residual_judge(from: usize, to: usize, signals: usize, calibration: &Calibration) -> Judge {
+    let mut residuals: Vec<f64> = calibration.residual.iter().map(|r| r.get()).collect();
+    if residuals.is_empty() {
+        residuals = vec![1.0; signals];
+    }
+    Judge::Residual { from, to, calibration: residuals.into() }
+}
+
+/// One thread's use of a [`Model`]: keeps the engine's state and all buffers.
+#[derive(Debug)]
+pub struct Session {
+    model: Arc<Model>,
+    runner: Runner,
+    outputs: Outputs,
+    /// What the graph sees, when that is not the whole window.
+    seen: Vec<f32>,
+    scores: Vec<f32>,
+    contributions: Vec<f32>,
+    fault: Option<String>,
+}
+
+impl Session {
+    /// A session without history.
+    pub fn new(model: Arc<Model>) -> Session {
+        let (runner, outputs) = (Runner::new(&model.engine), Outputs::new(&model.engine));
+        Session { model, runner, outputs, seen: Vec::new(), scores: Vec::new(), contributions: Vec::new(), fault: None }
+    }
+
+    /// The row scores, before smoothing, of 1 to [`BATCH_ROWS`] whole windows (more are ignored), NaN where the model failed.
+    pub fn run(&mut self, windows: &[f32]) -> &[f32] {
+        let window = self.model.window;
+        let rows = (windows.len() / window).min(BATCH_ROWS);
+        let windows = &windows[..rows * window];
+        self.scores.clear();
+        self.contributions.clear();
+        self.fault = None;
+        if !self.infer(windows) {
+            if rows == 1 {
+                self.scores.push(f32::NAN);
+                self.contributions.resize(self.model.signals, 0.0);
+            } else {
+                // One of them may have upset the engine: the others still get their score.
+                windows.chunks_exact(window).for_each(|one| self.run_alone(one));
+            }
+            return &self.scores;
+        }
+        self.judge(windows);
+        &self.scores
+    }
+
+    fn run_alone(&mut self, window: &[f32]) {
+        if self.infer(window) {
+            self.judge(window);
+        } else {
+            self.scores.push(f32::NAN);
+            self.contributions.resize(self.contributions.len() + self.model.signals, 0.0);
+        }
+    }
+
+    /// Fills `outputs`; says whether that went well.
+    fn infer(&mut self, windows: &[f32]) -> bool {
+        let model = &self.model;
+        let ran = if model.seen == model.window {
+            self.runner.run(&model.engine, windows, &mut self.outputs)
+        } else {
+            self.seen.clear();
+            windows.chunks_exact(model.window).for_each(|w| self.seen.extend_from_slice(&w[..model.seen]));
+            self.runner.run(&model.engine, &self.seen, &mut self.outputs)
+        };
+        ran.map_err(|e| self.fault = Some(e.to_string())).is_ok()
+    }
+
+    /// Appends scores and contributions for `windows` from `outputs`.
+    fn judge(&mut self, windows: &[f32]) {
+        let (window, signals) = (self.model.window, self.model.signals);
+        let Some((first, rest)) = self.outputs.values.split_first() else { return };
+        match &self.model.judge {
+            Judge::Score { contribution } => {
+                self.scores.extend_from_slice(first);
+                if let (true, Some(contributions)) = (contribution, rest.first()) {
+                    self.contributions.extend_from_slice(contributions);
+                }
+            }
+            Judge::Residual { from, to, calibration } => {
+                let answers = first.len() / (windows.len() / window);
+                for (window, answer) in windows.chunks_exact(window).zip(first.chunks_exact(answers)) {
+                    let truth = &window[from * signals..to * signals];
+                    let answer = &answer[answer.len() - truth.len()..];
+                    let mut sum = 0.0;
+                    for (i, usual) in calibration.iter().enumerate() {
+                        let residual = mean_square(truth, answer, i, signals) / usual;
+                        sum += residual.min(RESIDUAL_MAX) + nan_guard(residual);
+                        self.contributions.push(residual as f32);
+                    }
+                    self.scores.push((sum / signals as f64).ln_1p() as f32);
+                }
+            }
+        }
+    }
+
+    /// Row scores of the last run, NaN where the model failed.
+    pub fn scores(&self) -> &[f32] {
+        &self.scores
+    }
+
+    /// Contributions per signal, in the contract's order, of window `row` of the last run; empty when the graph gives none.
+    pub fn contributions(&self, row: usize) -> &[f32] {
+        let signals = self.model.signals;
+        self.contributions.get(row * signals..(row + 1) * signals).unwrap_or_default()
+    }
+
+    /// Why the engine failed in the last run, if it did.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// The model that this session runs.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+}
+
+fn mean_square(truth: &[f32], answer: &[f32], signal: usize, signals: usize) -> f64 {
+    let of = |numbers: &[f32], row: usize| f64::from(numbers[row * signals + signal]);
+    let rows = truth.len() / signals;
+    (0..rows).map(|row| (of(truth, row) - of(answer, row)).powi(2)).sum::<f64>() / rows as f64
+}
+
+/// NaN and infinity survive into the sum, although `f64::min` would swallow them: they are a fault, not a large residual.
+fn nan_guard(residual: f64) -> f64 {
+    if residual.is_finite() { 0.0 } else { f64::NAN }
+}

@@ -1,0 +1,375 @@
+//! Scores one stream, row by row: the device's path, the backtest's and the registry's.
+//!
+//! Operations on a row: the baseline sees it (always, so that it is warm whenever it is needed); findings about the signals
+//! come before any model; then the model, if its window is full; else the baseline decides.
+//!
+//! * A **finding** (a signal missing beyond its fill limit, or frozen) is that row's decision when it begins, when another
+//!   signal joins, and every [`FINDING_REPEAT_ROWS`] rows while it lasts. In between, scoring goes on: the model with a frozen
+//!   signal, the baseline with a missing one.
+//! * A model's answer that is no finite number is a **fault** of the model: an alarm of its own when it begins and at the
+//!   same interval, and the baseline's score stands in.
+//! * With a **hop** above 1 the rows between two windows repeat the last decision and never alarm; smoothing and holding count
+//!   windows.
+//! * A **swap** happens between two rows. The last rows are kept raw, so the new model's window is full at once.
+//!
+//! Memory: a window twice, [`KEPT_ROWS`] raw rows, the baseline's sums, and after the first batch 64 windows. After
+//! warm-up nothing here allocates; tract does, inside.
+
+use std::sync::Arc;
+
+use vedette_protocol::{Cause, Digest, Hasher, ScoredBy};
+
+use crate::baseline::{self, Baseline};
+use crate::decision::{Decision, Top};
+use crate::engine::BATCH_ROWS;
+use crate::features::{ContractMismatch, Features, Stillness, Window};
+use crate::model::{Model, Session};
+use crate::sample::{Sample, Schema};
+
+mod history;
+mod smooth;
+
+use history::History;
+use smooth::Smooth;
+
+/// Raw rows kept for a model to come: 256 rows x 64 signals x 4 bytes = 64 KiB. A model with a longer window grows it.
+pub const KEPT_ROWS: usize = 256;
+/// Rows after which a lasting finding or fault is said again: at one row a minute, every 17 hours.
+pub const FINDING_REPEAT_ROWS: u64 = 1000;
+/// Rows for which a signal may be absent before that is a finding, when there is no contract that says.
+const ABSENT_ROWS: u32 = 10;
+
+/// Scores one stream.
+#[derive(Debug)]
+pub struct StreamScorer {
+    schema: Arc<Schema>,
+    still: Stillness,
+    history: History,
+    baseline: Baseline,
+    baseline_by: ScoredBy,
+    live: Option<Live>,
+    missing: Lasting,
+    frozen: Lasting,
+    fault: Lasting,
+    /// Windows waiting to be run, and the rows waiting for their decision.
+    windows: Vec<f32>,
+    waiting: Vec<Waiting>,
+    columns: Vec<u16>,
+    last: Decision,
+}
+
+/// The model that is running.
+#[derive(Debug)]
+struct Live {
+    features: Features,
+    session: Session,
+    threshold: f32,
+    hold: u32,
+    over_rows: u32,
+    smooth: Smooth,
+    last_window: Option<Decision>,
+}
+
+/// A row between being seen and being decided.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// The baseline's decision, or a finding.
+    decision: Decision,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Nothing more to do.
+    Decided,
+    /// The model's answer for this many-th waiting window decides.
+    Window(usize),
+    /// Repeats the last window's decision.
+    Between,
+}
+
+/// When a state that lasts is said: as it begins, as it grows, and now and then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lasting {
+    size: usize,
+    rows: u64,
+}
+
+impl Lasting {
+    /// Takes the size of the state in this row (0 = it is over), says whether this is a row to say it.
+    fn due(&mut self, size: usize) -> bool {
+        let due = size > self.size || (size > 0 && self.rows >= FINDING_REPEAT_ROWS);
+        self.rows = if due || size == 0 { 1 } else { self.rows + 1 };
+        self.size = size;
+        due
+    }
+}
+
+impl StreamScorer {
+    /// A scorer that knows nothing yet and runs the baseline.
+    pub fn new(schema: Arc<Schema>) -> StreamScorer {
+        let signals = schema.len();
+        StreamScorer {
+            still: Stillness::new(signals),
+            history: History::new(signals, KEPT_ROWS),
+            baseline: Baseline::new(signals),
+            baseline_by: ScoredBy::Baseline { version: baseline::VERSION },
+            live: None,
+            missing: Lasting::default(),
+            frozen: Lasting::default(),
+            fault: Lasting::default(),
+            windows: Vec::new(),
+            waiting: Vec::with_capacity(1),
+            columns: Vec::with_capacity(signals),
+            last: undecided(),
+            schema,
+        }
+    }
+
+    /// Puts `model` (or the baseline, for `None`) in charge from the next row on. If it does not fit, the old one stays.
+    ///
+    /// # Errors
+    /// [`ContractMismatch`] names the signal, and the unit found and expected.
+    pub fn swap(&mut self, model: Option<Arc<Model>>) -> Result<(), ContractMismatch> {
+        let Some(model) = model else {
+            self.live = None;
+            return Ok(());
+        };
+        let (contract, calibration) = (&model.manifest().contract, &model.manifest().calibration);
+        let mut features = Features::bind(contract, &self.schema)?;
+        self.history.keep_at_least(contract.raw_rows() as usize);
+        for sample in self.history.samples() {
+            features.push(&sample, &self.still);
+        }
+        features.restart_hop();
+        self.live = Some(Live {
+            features,
+            threshold: calibration.threshold.get() as f32,
+            hold: calibration.hold.max(1),
+            over_rows: 0,
+            smooth: Smooth::new(calibration.smooth.max(1) as usize),
+            last_window: None,
+            session: Session::new(model),
+        });
+        self.fault = Lasting::default();
+        Ok(())
+    }
+
+    /// Who is in charge: the model of the last swap, or the baseline.
+    pub fn running(&self) -> &ScoredBy {
+        self.live.as_ref().map_or(&self.baseline_by, |live| live.session.model().scored_by())
+    }
+
+    /// Who made this decision: rows that a model can't score (no full window yet, signals missing, a fault) are the baseline's.
+    pub fn scored_by(&self, decision: &Decision) -> &ScoredBy {
+        if decision.by_model() { self.running() } else { &self.baseline_by }
+    }
+
+    /// The schema of the stream.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// Why the model failed in its last run, if the engine said.
+    pub fn fault(&self) -> Option<&str> {
+        self.live.as_ref().and_then(|live| live.session.fault())
+    }
+
+    /// Decides about the next row. `row` is the caller's count.
+    pub fn score(&mut self, row: u64, sample: &Sample) -> &Decision {
+        self.begin();
+        self.observe(row, sample);
+        self.run();
+        if let Some(waiting) = self.waiting.first().copied() {
+            self.last = self.decide(waiting, sample);
+        }
+        &self.last
+    }
+
+    /// Decides about the next rows, `first_row` and on, and appends one decision for each to `out`: the same decisions as one by
+    /// one (scores may differ by rounding), computed up to 64 at a time.
+    pub fn score_batch(&mut self, first_row: u64, samples: &[Sample], out: &mut Vec<Decision>) {
+        let mut row = first_row;
+        for chunk in samples.chunks(BATCH_ROWS) {
+            self.begin();
+            for sample in chunk {
+                self.observe(row, sample);
+                row += 1;
+            }
+            self.run();
+            for (i, sample) in chunk.iter().enumerate() {
+                if let Some(waiting) = self.waiting.get(i).copied() {
+                    self.last = self.decide(waiting, sample);
+                    out.push(self.last);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        self.windows.clear();
+        self.waiting.clear();
+    }
+
+    /// Everything about a row that needs no model's answer.
+    fn observe(&mut self, row: u64, sample: &Sample) {
+        self.still.see(&sample.values);
+        self.history.push(sample);
+        let decision = self.baseline_decision(row, sample);
+        let mut waiting = Waiting { decision, step: Step::Decided };
+        self.columns.clear();
+        match &mut self.live {
+            None => self.columns.extend(self.still.absent_for(ABSENT_ROWS).map(|c| c as u16)),
+            Some(live) => {
+                let window = live.features.push(sample, &self.still);
+                self.columns.extend_from_slice(live.features.missing());
+                match window {
+                    Window::Warming => {}
+                    Window::Between => waiting.step = Step::Between,
+                    Window::Ready => {
+                        waiting.step = Step::Window(self.windows.len() / live.session.model().window_numbers());
+                        self.windows.extend_from_slice(live.features.window());
+                    }
+                }
+            }
+        }
+        if self.missing.due(self.columns.len()) {
+            finding(&mut waiting.decision, Cause::Missing, &self.columns, sample);
+        }
+        let frozen = self.live.as_ref().map_or(&[][..], |live| live.features.frozen());
+        if self.frozen.due(frozen.len()) && waiting.decision.cause != Cause::Missing {
+            finding(&mut waiting.decision, Cause::Frozen, frozen, sample);
+        }
+        self.waiting.push(waiting);
+    }
+
+    fn baseline_decision(&mut self, row: u64, sample: &Sample) -> Decision {
+        let score = self.baseline.score(&sample.values) as f32;
+        let over = score >= baseline::THRESHOLD;
+        let top = Top::of(self.baseline.signal_scores().iter().copied().enumerate()).with_values(&sample.values);
+        Decision {
+            row,
+            at_ms: sample.at_ms,
+            cause: Cause::Baseline,
+            score,
+            row_score: score,
+            threshold: baseline::THRESHOLD,
+            over,
+            alarm: over,
+            top,
+            input: None,
+        }
+    }
+
+    /// Runs all waiting windows.
+    fn run(&mut self) {
+        if let Some(live) = &mut self.live
+            && !self.windows.is_empty()
+        {
+            live.session.run(&self.windows);
+        }
+    }
+
+    fn decide(&mut self, waiting: Waiting, sample: &Sample) -> Decision {
+        let Waiting { mut decision, step } = waiting;
+        let mut seen = None;
+        if let Some(live) = &mut self.live {
+            match step {
+                Step::Decided => {}
+                Step::Between => {
+                    if let (Cause::Baseline, Some(last)) = (decision.cause, live.last_window) {
+                        let (row, at_ms) = (decision.row, decision.at_ms);
+                        decision = Decision { row, at_ms, alarm: false, input: None, ..last };
+                    }
+                }
+                Step::Window(slot) => {
+                    let numbers = live.session.model().window_numbers();
+                    seen = self.windows.get(slot * numbers..(slot + 1) * numbers);
+                    let judged = live.judge(slot, &decision, sample, &mut self.fault);
+                    live.last_window = Some(judged);
+                    if decision.cause == Cause::Baseline {
+                        decision = judged;
+                    } else {
+                        seen = None;
+                    }
+                }
+            }
+        }
+        if decision.alarm {
+            decision.input =
+                Some(digest(if decision.by_model() { seen.unwrap_or(&sample.values) } else { &sample.values }));
+        }
+        decision
+    }
+}
+
+impl Live {
+    /// The model's decision, or the baseline's with the fault noted.
+    fn judge(&mut self, slot: usize, baseline: &Decision, sample: &Sample, fault: &mut Lasting) -> Decision {
+        let row_score = self.session.scores().get(slot).copied().unwrap_or(f32::NAN);
+        let failed = !row_score.is_finite();
+        let say_fault = fault.due(usize::from(failed));
+        if failed {
+            return Decision { cause: Cause::ModelFault, alarm: say_fault || baseline.alarm, ..*baseline };
+        }
+        let score = self.smooth.mean_with(row_score);
+        let over = score > self.threshold;
+        self.over_rows = if over { self.over_rows.saturating_add(1) } else { 0 };
+        let contributions = self.session.contributions(slot);
+        let top = if contributions.is_empty() {
+            baseline.top // the graph does not say: the baseline's view of the signals stands in
+        } else {
+            let by_column = contributions.iter().enumerate().map(|(i, c)| (self.features.column(i), *c));
+            Top::of(by_column).with_values(&sample.values)
+        };
+        Decision {
+            cause: Cause::Model,
+            score,
+            row_score,
+            threshold: self.threshold,
+            over,
+            alarm: over && self.over_rows >= self.hold,
+            top,
+            ..*baseline
+        }
+    }
+}
+
+/// Makes the decision a finding about `columns`.
+fn finding(decision: &mut Decision, cause: Cause, columns: &[u16], sample: &Sample) {
+    let count = columns.len() as f32;
+    let top = Top::of(columns.iter().map(|c| (usize::from(*c), 1.0))).with_values(&sample.values);
+    *decision =
+        Decision { cause, score: count, row_score: count, threshold: 0.0, over: true, alarm: true, top, ..*decision };
+}
+
+fn undecided() -> Decision {
+    Decision {
+        row: 0,
+        at_ms: 0,
+        cause: Cause::Baseline,
+        score: 0.0,
+        row_score: 0.0,
+        threshold: baseline::THRESHOLD,
+        over: false,
+        alarm: false,
+        top: Top::default(),
+        input: None,
+    }
+}
+
+/// Numbers that are hashed in one piece: 1 KiB on the stack.
+const HASH_NUMBERS: usize = 256;
+
+/// SHA-256 of the numbers as f32 little-endian.
+fn digest(numbers: &[f32]) -> Digest {
+    let mut hasher = Hasher::new();
+    let mut bytes = [0; 4 * HASH_NUMBERS];
+    for chunk in numbers.chunks(HASH_NUMBERS) {
+        for (into, number) in bytes.chunks_exact_mut(4).zip(chunk) {
+            into.copy_from_slice(&number.to_le_bytes());
+        }
+        hasher.update(&bytes[..4 * chunk.len()]);
+    }
+    hasher.finish()
+}

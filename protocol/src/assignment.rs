@@ -35,9 +35,7 @@ pub struct Slot {
 impl Assignment {
     fn check(&self) -> Result<(), DecodeError> {
         if self.expires_ms <= self.issued_ms {
-            return Err(DecodeError::content(
-                "assignment: it expires before it is issued",
-            ));
+            return Err(DecodeError::content("assignment: it expires before it is issued"));
         }
         if self.slots.len() > MAX_SLOTS {
             return Err(DecodeError::content(format!(
@@ -45,14 +43,8 @@ impl Assignment {
                 self.slots.len()
             )));
         }
-        if self
-            .slots
-            .windows(2)
-            .any(|pair| pair[0].stream >= pair[1].stream)
-        {
-            return Err(DecodeError::content(
-                "assignment: slots are not strictly ascending by stream",
-            ));
+        if self.slots.windows(2).any(|pair| pair[0].stream >= pair[1].stream) {
+            return Err(DecodeError::content("assignment: slots are not strictly ascending by stream"));
         }
         Ok(())
     }
@@ -91,11 +83,7 @@ impl Wire for Assignment {
 
 impl Wire for Slot {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.stream)
-            .with(2, &self.model)
-            .with(3, &self.manifest)
-            .end()
+        FieldsWriter::new().with(1, &self.stream).with(2, &self.model).with(3, &self.manifest).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {

@@ -93,10 +93,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// When it is longer, deeper than [`crate::limit::MAX_DEPTH`], not CBOR, another message, or followed by anything.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], max_bytes: usize) -> Result<T, DecodeError> {
     if bytes.len() > max_bytes {
-        return Err(DecodeError::TooLong {
-            length: bytes.len(),
-            limit: max_bytes,
-        });
+        return Err(DecodeError::TooLong { length: bytes.len(), limit: max_bytes });
     }
     shape::check(bytes)?;
     // The shape bounds the depth; serde spends up to three of its levels on one of CBOR's.
@@ -116,23 +113,13 @@ pub fn to_canonical<T: Signed>(value: &T) -> Vec<u8> {
 /// When it is too long, malformed, another thing, or not canonical.
 pub fn from_canonical<T: Signed>(bytes: &[u8]) -> Result<T, DecodeError> {
     let value = T::from_value(decode(bytes, T::MAX_BYTES)?)?;
-    if to_canonical(&value) == bytes {
-        Ok(value)
-    } else {
-        Err(DecodeError::NotCanonical)
-    }
+    if to_canonical(&value) == bytes { Ok(value) } else { Err(DecodeError::NotCanonical) }
 }
 
 fn reason<E: std::fmt::Debug>(error: &ciborium::de::Error<E>) -> DecodeError {
     match error {
-        ciborium::de::Error::Io(_) => DecodeError::Malformed {
-            problem: "ends too early",
-            at: 0,
-        },
-        ciborium::de::Error::Syntax(at) => DecodeError::Malformed {
-            problem: "bad syntax",
-            at: *at,
-        },
+        ciborium::de::Error::Io(_) => DecodeError::Malformed { problem: "ends too early", at: 0 },
+        ciborium::de::Error::Syntax(at) => DecodeError::Malformed { problem: "bad syntax", at: *at },
         ciborium::de::Error::Semantic(_, problem) => DecodeError::content(shorten(problem)),
         ciborium::de::Error::RecursionLimitExceeded => DecodeError::TooDeep,
     }

@@ -76,17 +76,10 @@ pub fn seal<T: Signed>(value: &T, keys: &[&SigningKey]) -> Vec<u8> {
 }
 
 fn seal_bytes(payload: Vec<u8>, domain: &str, keys: &[&SigningKey]) -> Vec<u8> {
-    let mut signatures: Vec<Signature> = keys
-        .iter()
-        .map(|key| Signature::make(key, domain, &payload))
-        .collect();
+    let mut signatures: Vec<Signature> = keys.iter().map(|key| Signature::make(key, domain, &payload)).collect();
     signatures.sort_by_key(|signature| signature.key);
     signatures.dedup_by_key(|signature| signature.key);
-    Envelope {
-        payload,
-        signatures,
-    }
-    .encode()
+    Envelope { payload, signatures }.encode()
 }
 
 /// Verifies an envelope under `role` and reads what is in it. The payload is not parsed before it is believed.
@@ -97,10 +90,7 @@ pub fn open<T: Signed>(bytes: &[u8], role: &KeySet) -> Result<Opened<T>, Envelop
     let envelope = Envelope::decode(bytes, T::MAX_BYTES)?;
     envelope.verify(T::DOMAIN, role)?;
     let value = cbor::from_canonical(&envelope.payload).map_err(payload_error)?;
-    Ok(Opened {
-        value,
-        digest: Digest::of(&envelope.payload),
-    })
+    Ok(Opened { value, digest: Digest::of(&envelope.payload) })
 }
 
 /// The digest of an envelope's payload, and nothing about whether to believe it.
@@ -125,20 +115,14 @@ pub fn peek<T: Signed>(bytes: &[u8]) -> Result<T, EnvelopeError> {
 /// When it is no envelope.
 pub fn signers(bytes: &[u8]) -> Result<Vec<KeyId>, EnvelopeError> {
     let envelope = Envelope::decode(bytes, bytes.len())?;
-    Ok(envelope
-        .signatures
-        .iter()
-        .map(|signature| signature.key)
-        .collect())
+    Ok(envelope.signatures.iter().map(|signature| signature.key).collect())
 }
 
 fn payload_error(error: DecodeError) -> EnvelopeError {
     match error {
         DecodeError::NotCanonical => EnvelopeError::NotCanonical,
         DecodeError::TooLong { length, limit } => EnvelopeError::TooLong { length, limit },
-        DecodeError::TooDeep | DecodeError::Malformed { .. } | DecodeError::Content(_) => {
-            EnvelopeError::Payload(error)
-        }
+        DecodeError::TooDeep | DecodeError::Malformed { .. } | DecodeError::Content(_) => EnvelopeError::Payload(error),
     }
 }
 
@@ -151,56 +135,32 @@ impl Envelope {
     fn encode(&self) -> Vec<u8> {
         let signatures = self.signatures.iter().map(Signature::to_value).collect();
         let payload = Value::Bytes(self.payload.clone());
-        cbor::encode(&Value::Array(vec![
-            payload,
-            Value::Array(signatures),
-            Value::Null,
-        ]))
+        cbor::encode(&Value::Array(vec![payload, Value::Array(signatures), Value::Null]))
     }
 
     fn decode(bytes: &[u8], max_payload_bytes: usize) -> Result<Self, EnvelopeError> {
         let limit = max_payload_bytes.saturating_add(MAX_ENVELOPE_OVERHEAD_BYTES);
         if bytes.len() > limit {
-            return Err(EnvelopeError::TooLong {
-                length: bytes.len(),
-                limit,
-            });
+            return Err(EnvelopeError::TooLong { length: bytes.len(), limit });
         }
         let value: Value = cbor::decode(bytes, limit).map_err(EnvelopeError::Malformed)?;
         let envelope = Self::from_value(value).map_err(EnvelopeError::Malformed)?;
         envelope.signatures_in_order()?;
-        if envelope.encode() == bytes {
-            Ok(envelope)
-        } else {
-            Err(EnvelopeError::NotCanonical)
-        }
+        if envelope.encode() == bytes { Ok(envelope) } else { Err(EnvelopeError::NotCanonical) }
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let [payload, signatures, proof] = parts(value, "the envelope")?;
-        let payload = payload
-            .into_bytes()
-            .map_err(|_| DecodeError::content("the payload is no byte string"))?;
-        let signatures = signatures
-            .into_array()
-            .map_err(|_| DecodeError::content("the signatures are no array"))?;
+        let payload = payload.into_bytes().map_err(|_| DecodeError::content("the payload is no byte string"))?;
+        let signatures = signatures.into_array().map_err(|_| DecodeError::content("the signatures are no array"))?;
         if signatures.is_empty() || signatures.len() > MAX_SIGNATURES {
-            return Err(DecodeError::content(format!(
-                "{} signatures, not 1 to {MAX_SIGNATURES}",
-                signatures.len()
-            )));
+            return Err(DecodeError::content(format!("{} signatures, not 1 to {MAX_SIGNATURES}", signatures.len())));
         }
         if !proof.is_null() {
             return Err(DecodeError::content("the place of the proof is not empty"));
         }
-        let signatures = signatures
-            .into_iter()
-            .map(Signature::from_value)
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            payload,
-            signatures,
-        })
+        let signatures = signatures.into_iter().map(Signature::from_value).collect::<Result<_, _>>()?;
+        Ok(Self { payload, signatures })
     }
 
     fn signatures_in_order(&self) -> Result<(), EnvelopeError> {
@@ -240,60 +200,35 @@ struct Signature {
 impl Signature {
     fn make(key: &SigningKey, domain: &str, payload: &[u8]) -> Self {
         let id = key.public().id();
-        Self {
-            key: id,
-            bytes: key.sign(&to_be_signed(id, domain, payload)),
-        }
+        Self { key: id, bytes: key.sign(&to_be_signed(id, domain, payload)) }
     }
 
     fn verify(&self, key: &PublicKey, domain: &str, payload: &[u8]) -> Result<(), EnvelopeError> {
         let message = to_be_signed(self.key, domain, payload);
-        if key.verifies(&message, &self.bytes) {
-            Ok(())
-        } else {
-            Err(EnvelopeError::BadSignature(self.key))
-        }
+        if key.verifies(&message, &self.bytes) { Ok(()) } else { Err(EnvelopeError::BadSignature(self.key)) }
     }
 
     fn to_value(&self) -> Value {
         let signature = Value::from(&self.bytes[..]);
-        Value::Array(vec![
-            Value::Bytes(protected(self.key)),
-            Value::Map(Vec::new()),
-            Value::Null,
-            signature,
-        ])
+        Value::Array(vec![Value::Bytes(protected(self.key)), Value::Map(Vec::new()), Value::Null, signature])
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let [headers, unprotected, payload, signature] = parts(value, "a signature")?;
         if unprotected.as_map().is_none_or(|map| !map.is_empty()) || !payload.is_null() {
-            return Err(DecodeError::content(
-                "a signature has unprotected headers or a payload of its own",
-            ));
+            return Err(DecodeError::content("a signature has unprotected headers or a payload of its own"));
         }
-        let headers = headers
-            .into_bytes()
-            .map_err(|_| DecodeError::content("protected headers are no byte string"))?;
+        let headers = headers.into_bytes().map_err(|_| DecodeError::content("protected headers are no byte string"))?;
         let key = key_of(&headers)?;
-        let bytes = signature
-            .into_bytes()
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok());
-        let bytes =
-            bytes.ok_or_else(|| DecodeError::content("a signature is no byte string of 64"))?;
+        let bytes = signature.into_bytes().ok().and_then(|bytes| bytes.try_into().ok());
+        let bytes = bytes.ok_or_else(|| DecodeError::content("a signature is no byte string of 64"))?;
         Ok(Self { key, bytes })
     }
 }
 
 /// The protected headers of a signature by `key`.
 fn protected(key: KeyId) -> Vec<u8> {
-    cbor::encode(
-        &FieldsWriter::new()
-            .with(HEADER_ALGORITHM, &ALGORITHM)
-            .with(HEADER_KEY_ID, &key)
-            .end(),
-    )
+    cbor::encode(&FieldsWriter::new().with(HEADER_ALGORITHM, &ALGORITHM).with(HEADER_KEY_ID, &key).end())
 }
 
 /// The key that protected headers name. That they are canonical shows when the envelope is encoded again.
@@ -302,9 +237,7 @@ fn key_of(protected: &[u8]) -> Result<KeyId, DecodeError> {
     let mut headers = Fields::of("protected headers", value)?;
     let algorithm: i64 = headers.required(HEADER_ALGORITHM, "algorithm")?;
     if algorithm != ALGORITHM {
-        return Err(DecodeError::content(format!(
-            "algorithm {algorithm} is not Ed25519 ({ALGORITHM})"
-        )));
+        return Err(DecodeError::content(format!("algorithm {algorithm} is not Ed25519 ({ALGORITHM})")));
     }
     let key = headers.required(HEADER_KEY_ID, "key id")?;
     headers.end()?;
@@ -317,13 +250,8 @@ impl Wire for KeyId {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let bytes = value
-            .into_bytes()
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(Self::from_bytes)
-            .ok_or_else(|| DecodeError::content("not a byte string of 8"))
+        let bytes = value.into_bytes().ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self::from_bytes).ok_or_else(|| DecodeError::content("not a byte string of 8"))
     }
 }
 
@@ -338,9 +266,6 @@ fn to_be_signed(key: KeyId, domain: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 fn parts<const N: usize>(value: Value, what: &str) -> Result<[Value; N], DecodeError> {
-    let parts = value
-        .into_array()
-        .ok()
-        .and_then(|items| items.try_into().ok());
+    let parts = value.into_array().ok().and_then(|items| items.try_into().ok());
     parts.ok_or_else(|| DecodeError::content(format!("{what} is no array of {N}")))
 }

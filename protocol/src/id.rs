@@ -27,17 +27,13 @@ impl IdError {
     const SHOWN_CHARS: usize = 80;
 
     pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
-        let text = text
-            .chars()
-            .take(Self::SHOWN_CHARS)
-            .flat_map(char::escape_debug)
-            .collect();
+        let text = text.chars().take(Self::SHOWN_CHARS).flat_map(char::escape_debug).collect();
         Self { what, text, rule }
     }
 }
 
 /// The version of a model: 1, 2, 3, … per name. It is the release sequence, not a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelVersion(NonZeroU32);
 
 impl ModelVersion {
@@ -47,9 +43,7 @@ impl ModelVersion {
     /// # Errors
     /// When the number is 0.
     pub fn new(number: u32) -> Result<Self, IdError> {
-        NonZeroU32::new(number)
-            .map(Self)
-            .ok_or_else(|| Self::refuse(&number.to_string()))
+        NonZeroU32::new(number).map(Self).ok_or_else(|| Self::refuse(&number.to_string()))
     }
 
     /// The number, 1 or more.
@@ -59,11 +53,7 @@ impl ModelVersion {
     }
 
     fn refuse(text: &str) -> IdError {
-        IdError::new(
-            "model version",
-            text,
-            "a whole number from 1 to 4294967295 without leading zeros",
-        )
+        IdError::new("model version", text, "a whole number from 1 to 4294967295 without leading zeros")
     }
 }
 
@@ -71,10 +61,14 @@ impl FromStr for ModelVersion {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let number = text::number(text)
-            .and_then(|n| u32::try_from(n).ok())
-            .ok_or_else(|| Self::refuse(text))?;
+        let number = text::number(text).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| Self::refuse(text))?;
         Self::new(number)
+    }
+}
+
+impl fmt::Debug for ModelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -98,7 +92,7 @@ impl<'de> Deserialize<'de> for ModelVersion {
 }
 
 /// One version of one model, written `name@2`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelRef {
     /// The model's name.
     pub name: ModelName,
@@ -110,13 +104,15 @@ impl FromStr for ModelRef {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (name, version) = text
-            .rsplit_once('@')
-            .ok_or_else(|| IdError::new("model", text, "write NAME@VERSION, as in `pump@2`"))?;
-        Ok(Self {
-            name: name.parse()?,
-            version: version.parse()?,
-        })
+        let (name, version) =
+            text.rsplit_once('@').ok_or_else(|| IdError::new("model", text, "write NAME@VERSION, as in `pump@2`"))?;
+        Ok(Self { name: name.parse()?, version: version.parse()? })
+    }
+}
+
+impl fmt::Debug for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -127,7 +123,7 @@ impl fmt::Display for ModelRef {
 }
 
 /// A journal record: `device/epoch/sequence`. It exists without a clock.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
     /// Whose journal.
     pub device: DeviceId,
@@ -141,13 +137,7 @@ impl FromStr for RecordId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let refuse = || {
-            IdError::new(
-                "record",
-                text,
-                "write DEVICE/EPOCH/SEQUENCE, as in `box-17/1/42`",
-            )
-        };
+        let refuse = || IdError::new("record", text, "write DEVICE/EPOCH/SEQUENCE, as in `box-17/1/42`");
         let (device, rest) = text.split_once('/').ok_or_else(refuse)?;
         let (epoch, sequence) = rest.split_once('/').ok_or_else(refuse)?;
         Ok(Self {
@@ -158,6 +148,12 @@ impl FromStr for RecordId {
     }
 }
 
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.device, self.epoch, self.sequence)
@@ -165,7 +161,7 @@ impl fmt::Display for RecordId {
 }
 
 /// A telemetry row that was scored, journalled or not: `device/epoch/stream#row`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId {
     /// Whose telemetry.
     pub device: DeviceId,
@@ -181,13 +177,7 @@ impl FromStr for RowId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let refuse = || {
-            IdError::new(
-                "row",
-                text,
-                "write DEVICE/EPOCH/STREAM#ROW, as in `box-17/1/server#1742`",
-            )
-        };
+        let refuse = || IdError::new("row", text, "write DEVICE/EPOCH/STREAM#ROW, as in `box-17/1/server#1742`");
         let (device, rest) = text.split_once('/').ok_or_else(refuse)?;
         let (epoch, rest) = rest.split_once('/').ok_or_else(refuse)?;
         let (stream, row) = rest.split_once('#').ok_or_else(refuse)?;
@@ -200,13 +190,15 @@ impl FromStr for RowId {
     }
 }
 
+impl fmt::Debug for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for RowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}/{}#{}",
-            self.device, self.epoch, self.stream, self.row
-        )
+        write!(f, "{}/{}/{}#{}", self.device, self.epoch, self.stream, self.row)
     }
 }
 
@@ -231,23 +223,13 @@ mod tests {
         for text in ["box-17/1/42", "a/0/18446744073709551615"] {
             assert_eq!(text.parse::<RecordId>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "box/3/server#7".parse::<RowId>().unwrap().to_string(),
-            "box/3/server#7"
-        );
+        assert_eq!("box/3/server#7".parse::<RowId>().unwrap().to_string(), "box/3/server#7");
         assert_eq!("pump@2".parse::<ModelRef>().unwrap().to_string(), "pump@2");
     }
 
     #[test]
     fn numbers_in_ids_have_one_spelling() {
-        for bad in [
-            "box/01/1",
-            "box/+1/1",
-            "box/1/",
-            "box/1/-1",
-            "box/1/18446744073709551616",
-            "box/1/1/1",
-        ] {
+        for bad in ["box/01/1", "box/+1/1", "box/1/", "box/1/-1", "box/1/18446744073709551616", "box/1/1/1"] {
             assert!(bad.parse::<RecordId>().is_err(), "{bad}");
         }
         for bad in ["pump", "pump@0", "pump@01", "pump@", "@1"] {
@@ -258,9 +240,6 @@ mod tests {
     #[test]
     fn a_refused_id_says_what_it_should_have_been() {
         let error = "Box 17".parse::<DeviceId>().unwrap_err().to_string();
-        assert!(
-            error.contains("`Box 17` is no device id: 1 to 64"),
-            "{error}"
-        );
+        assert!(error.contains("`Box 17` is no device id: 1 to 64"), "{error}");
     }
 }

@@ -42,8 +42,7 @@ impl SigningKey {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn generate() -> Result<(Self, Vec<u8>), KeyError> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| KeyError::NoRandomness)?;
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::NoRandomness)?;
         let key = Self::from_pkcs8(document.as_ref())?;
         Ok((key, document.as_ref().to_vec()))
     }
@@ -53,20 +52,13 @@ impl SigningKey {
     /// # Errors
     /// When it is no Ed25519 key.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
-            .map(Self)
-            .map_err(|error| KeyError::Private(error.to_string()))
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self).map_err(|error| KeyError::Private(error.to_string()))
     }
 
     /// The PEM text of PKCS#8 bytes: what a key file holds.
     #[must_use]
     pub fn pem(der: &[u8]) -> String {
-        format!(
-            "{}\n{}\n{}\n",
-            Self::PEM_BEGIN,
-            STANDARD.encode(der),
-            Self::PEM_END
-        )
+        format!("{}\n{}\n{}\n", Self::PEM_BEGIN, STANDARD.encode(der), Self::PEM_END)
     }
 
     /// Reads the text of a key file as [`Self::pem`] or OpenSSL writes it.
@@ -74,17 +66,11 @@ impl SigningKey {
     /// # Errors
     /// When it is no PEM text of an Ed25519 key.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let inner = text
-            .trim()
-            .strip_prefix(Self::PEM_BEGIN)
-            .and_then(|rest| rest.strip_suffix(Self::PEM_END));
-        let inner = inner.ok_or_else(|| {
-            KeyError::Private("no BEGIN PRIVATE KEY and END PRIVATE KEY around it".into())
-        })?;
+        let inner = text.trim().strip_prefix(Self::PEM_BEGIN).and_then(|rest| rest.strip_suffix(Self::PEM_END));
+        let inner =
+            inner.ok_or_else(|| KeyError::Private("no BEGIN PRIVATE KEY and END PRIVATE KEY around it".into()))?;
         let base64: String = inner.split_ascii_whitespace().collect();
-        let der = STANDARD
-            .decode(base64)
-            .map_err(|error| KeyError::Private(format!("not base64: {error}")))?;
+        let der = STANDARD.decode(base64).map_err(|error| KeyError::Private(format!("not base64: {error}")))?;
         Self::from_pkcs8(&der)
     }
 
@@ -141,9 +127,7 @@ impl PublicKey {
     /// Whether `signature` over `message` was made with the private half.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, self.0)
-            .verify(message, signature)
-            .is_ok()
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
     }
 }
 
@@ -177,9 +161,7 @@ impl Serialize for PublicKey {
 
 impl<'de> Deserialize<'de> for PublicKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -227,10 +209,7 @@ impl KeySet {
     /// A role that `key` alone fills.
     #[must_use]
     pub fn single(key: PublicKey) -> Self {
-        Self {
-            threshold: 1,
-            keys: vec![key],
-        }
+        Self { threshold: 1, keys: vec![key] }
     }
 
     /// # Errors
@@ -238,9 +217,7 @@ impl KeySet {
     pub fn check(&self) -> Result<(), KeyError> {
         let count = self.keys.len();
         if count == 0 || count > MAX_SIGNATURES {
-            return Err(KeyError::Role(format!(
-                "a role has 1 to {MAX_SIGNATURES} keys, not {count}"
-            )));
+            return Err(KeyError::Role(format!("a role has 1 to {MAX_SIGNATURES} keys, not {count}")));
         }
         if self.threshold == 0 || usize::from(self.threshold) > count {
             return Err(KeyError::Role(format!(
@@ -251,11 +228,7 @@ impl KeySet {
         let mut ids: Vec<KeyId> = self.keys.iter().map(PublicKey::id).collect();
         ids.sort_unstable();
         ids.dedup();
-        if ids.len() < count {
-            Err(KeyError::Role("a key is listed twice".into()))
-        } else {
-            Ok(())
-        }
+        if ids.len() < count { Err(KeyError::Role("a key is listed twice".into())) } else { Ok(()) }
     }
 
     /// The key that a signature names.
@@ -277,10 +250,7 @@ impl TryFrom<RawKeySet> for KeySet {
     type Error = KeyError;
 
     fn try_from(raw: RawKeySet) -> Result<Self, KeyError> {
-        let set = Self {
-            threshold: raw.threshold,
-            keys: raw.keys,
-        };
+        let set = Self { threshold: raw.threshold, keys: raw.keys };
         set.check()?;
         Ok(set)
     }
@@ -309,22 +279,10 @@ impl Trust {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let role = |name: &str, set: &KeySet| {
-            let keys: Vec<String> = set
-                .keys
-                .iter()
-                .map(|key| format!("  \"{key}\",\n"))
-                .collect();
-            format!(
-                "[{name}]\nthreshold = {}\nkeys = [\n{}]\n",
-                set.threshold,
-                keys.concat()
-            )
+            let keys: Vec<String> = set.keys.iter().map(|key| format!("  \"{key}\",\n")).collect();
+            format!("[{name}]\nthreshold = {}\nkeys = [\n{}]\n", set.threshold, keys.concat())
         };
-        format!(
-            "{}\n{}",
-            role("models", &self.models),
-            role("fleet", &self.fleet)
-        )
+        format!("{}\n{}", role("models", &self.models), role("fleet", &self.fleet))
     }
 }
 
@@ -335,21 +293,15 @@ mod tests {
 
     /// RFC 8032, section 7.1, test 1.
     const PUBLIC: [u8; 32] = [
-        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07,
-        0x3a, 0x0e, 0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07,
-        0x51, 0x1a,
+        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
+        0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
     ];
 
     #[test]
     fn a_key_file_reads_back_as_the_same_key() {
         let (key, der) = SigningKey::generate().unwrap();
         assert_eq!(SigningKey::from_pkcs8(&der).unwrap().public(), key.public());
-        assert_eq!(
-            SigningKey::from_pem(&SigningKey::pem(&der))
-                .unwrap()
-                .public(),
-            key.public()
-        );
+        assert_eq!(SigningKey::from_pem(&SigningKey::pem(&der)).unwrap().public(), key.public());
         assert!(SigningKey::from_pkcs8(&der[1..]).is_err());
         assert!(SigningKey::from_pem("-----BEGIN PRIVATE KEY-----").is_err());
     }
@@ -367,13 +319,7 @@ mod tests {
     fn a_public_key_has_one_text() {
         let key = PublicKey::from_bytes(PUBLIC);
         assert_eq!(key.to_string().parse::<PublicKey>().unwrap(), key);
-        for bad in [
-            "",
-            "ed25519:",
-            "ed25519:AAAA",
-            &key.to_string()[8..],
-            &format!("{key}="),
-        ] {
+        for bad in ["", "ed25519:", "ed25519:AAAA", &key.to_string()[8..], &format!("{key}=")] {
             assert_eq!(bad.parse::<PublicKey>(), Err(KeyError::Public), "{bad}");
         }
     }
@@ -382,12 +328,7 @@ mod tests {
     fn a_role_that_nobody_or_anybody_fills_is_refused() {
         let key = PublicKey::from_bytes(PUBLIC);
         assert!(KeySet::single(key).check().is_ok());
-        for (threshold, keys) in [
-            (0, vec![key]),
-            (2, vec![key]),
-            (1, vec![]),
-            (2, vec![key, key]),
-        ] {
+        for (threshold, keys) in [(0, vec![key]), (2, vec![key]), (1, vec![]), (2, vec![key, key])] {
             assert!(KeySet { threshold, keys }.check().is_err());
         }
     }
@@ -395,25 +336,12 @@ mod tests {
     #[test]
     fn trust_reads_back_what_it_writes_and_names_the_line_of_a_mistake() {
         let key = PublicKey::from_bytes(PUBLIC);
-        let trust = Trust {
-            models: KeySet::single(key),
-            fleet: KeySet::single(key),
-        };
+        let trust = Trust { models: KeySet::single(key), fleet: KeySet::single(key) };
         let text = trust.to_toml();
         assert_eq!(Trust::from_toml(&text).unwrap(), trust);
-        let error = Trust::from_toml(&text.replacen("threshold = 1", "threshold = 0", 1))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("models") && error.contains("threshold must be 1 to 1"),
-            "{error}"
-        );
-        let error = Trust::from_toml(&text.replace("[fleet]", "[fleets]"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("trust.toml:7") && error.contains("`fleet`"),
-            "{error}"
-        );
+        let error = Trust::from_toml(&text.replacen("threshold = 1", "threshold = 0", 1)).unwrap_err().to_string();
+        assert!(error.contains("models") && error.contains("threshold must be 1 to 1"), "{error}");
+        let error = Trust::from_toml(&text.replace("[fleet]", "[fleets]")).unwrap_err().to_string();
+        assert!(error.contains("trust.toml:7") && error.contains("`fleet`"), "{error}");
     }
 }

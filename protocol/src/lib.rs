@@ -29,18 +29,18 @@ pub use cbor::DecodeError;
 pub use envelope::{EnvelopeError, Opened};
 pub use exit::Exit;
 pub use id::{
-    BootId, DeviceId, Digest, Hasher, IdError, ModelName, ModelRef, ModelVersion, RecordId, RowId,
-    SignalName, StreamName, Unit,
+    BootId, DeviceId, Digest, Hasher, IdError, ModelName, ModelRef, ModelVersion, RecordId, RowId, SignalName,
+    StreamName, Unit,
 };
 pub use key::{KeyError, KeyId, KeySet, PublicKey, SigningKey, Trust};
 pub use manifest::{
-    Blob, Calibration, Contract, Draft, Fill, Lineage, Manifest, ManifestError, ModelKind,
-    ModelLimits, SelfTest, Signal, TensorSpec, TrainingData, Transform, Vector,
+    Blob, Calibration, Contract, Draft, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits, SelfTest,
+    Signal, TensorSpec, TrainingData, Transform, Vector,
 };
 pub use number::{Finite32, Finite64};
 pub use record::{
-    Anomaly, Body, Cause, Contribution, DeployStep, Dropped, Record, RecordKind, ScoredBy, Stage,
-    Swap, SwapReason, Verdict,
+    Anomaly, Body, Cause, Contribution, DeployStep, Dropped, Record, RecordKind, ScoredBy, Stage, Swap, SwapReason,
+    Verdict,
 };
 pub use settings::SettingsError;
 pub use time::{Quality, Stamp};

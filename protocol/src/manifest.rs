@@ -31,10 +31,7 @@ impl Blob {
     /// Names these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self {
-            digest: Digest::of(bytes),
-            length: bytes.len() as u64,
-        }
+        Self { digest: Digest::of(bytes), length: bytes.len() as u64 }
     }
 }
 
@@ -115,10 +112,7 @@ impl Contract {
     /// Raw rows that one window is made of: one more than the window when a signal looks back at the row before.
     #[must_use]
     pub fn raw_rows(&self) -> u32 {
-        let looks_back = self
-            .signals
-            .iter()
-            .any(|signal| !matches!(signal.transform, Transform::None));
+        let looks_back = self.signals.iter().any(|signal| !matches!(signal.transform, Transform::None));
         self.window.saturating_add(u32::from(looks_back))
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::cbor::{self, Bytes, DecodeError};
 use crate::id::{BootId, DeviceId, Digest, StreamName};
 use crate::limit::{
-    MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_BIRTH_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_DATA_BYTES,
-    MAX_SMALL_BYTES, MAX_STATUS_BYTES, MAX_STREAMS,
+    MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_BIRTH_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_DATA_BYTES, MAX_SMALL_BYTES,
+    MAX_STATUS_BYTES, MAX_STREAMS,
 };
 use crate::record::{DeployStep, ScoredBy};
 use crate::time::Stamp;
@@ -198,13 +198,7 @@ impl Message for JournalBatch {
     fn check(&self) -> Result<(), DecodeError> {
         at_most("records", self.records.len(), MAX_BATCH_RECORDS)?;
         let ascending = self.records.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if ascending {
-            Ok(())
-        } else {
-            Err(DecodeError::content(
-                "records are not strictly ascending by sequence",
-            ))
-        }
+        if ascending { Ok(()) } else { Err(DecodeError::content("records are not strictly ascending by sequence")) }
     }
 }
 
@@ -233,11 +227,5 @@ impl Message for Chunk {
 }
 
 fn at_most(what: &str, count: usize, limit: usize) -> Result<(), DecodeError> {
-    if count <= limit {
-        Ok(())
-    } else {
-        Err(DecodeError::content(format!(
-            "{what}: {count} are more than {limit}"
-        )))
-    }
+    if count <= limit { Ok(()) } else { Err(DecodeError::content(format!("{what}: {count} are more than {limit}"))) }
 }

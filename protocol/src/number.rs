@@ -23,21 +23,13 @@ impl Finite32 {
     /// # Errors
     /// When `value` is NaN or infinite.
     pub fn new(value: f32) -> Result<Self, NotFinite> {
-        if value.is_finite() {
-            Ok(Self(value))
-        } else {
-            Err(NotFinite)
-        }
+        if value.is_finite() { Ok(Self(value)) } else { Err(NotFinite) }
     }
 
     /// `value`, with the largest finite number in place of an infinity and 0 in place of NaN.
     #[must_use]
     pub fn saturating(value: f32) -> Self {
-        if value.is_nan() {
-            Self(0.0)
-        } else {
-            Self(value.clamp(f32::MIN, f32::MAX))
-        }
+        if value.is_nan() { Self(0.0) } else { Self(value.clamp(f32::MIN, f32::MAX)) }
     }
 
     /// The number.
@@ -60,11 +52,7 @@ impl Finite64 {
     /// # Errors
     /// When `value` is NaN or infinite.
     pub fn new(value: f64) -> Result<Self, NotFinite> {
-        if value.is_finite() {
-            Ok(Self(value))
-        } else {
-            Err(NotFinite)
-        }
+        if value.is_finite() { Ok(Self(value)) } else { Err(NotFinite) }
     }
 
     /// The number.

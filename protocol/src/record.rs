@@ -71,6 +71,7 @@ pub enum Body {
         /// Who, as they named themselves.
         by: String,
         /// Why, in their words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
     /// The registry has received the journal up to here.
@@ -121,10 +122,7 @@ impl RecordKind {
     /// The kind of this number.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        <Self as crate::cbor::Coded>::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.code() == code)
+        <Self as crate::cbor::Coded>::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
 
@@ -294,6 +292,7 @@ pub struct DeployStep {
     /// How far it is.
     pub stage: Stage,
     /// Why, when it was refused, at most [`crate::limit::MAX_DETAIL_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 

@@ -17,13 +17,8 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 
 /// Environment variables that begin like overrides but are options of the programs, and so never settings.
-pub const RESERVED_VARIABLES: [&str; 5] = [
-    "VEDETTE_CONFIG",
-    "VEDETTE_URL",
-    "VEDETTE_TOKEN",
-    "VEDETTE_TOKEN_FILE",
-    "VEDETTE_LOG",
-];
+pub const RESERVED_VARIABLES: [&str; 5] =
+    ["VEDETTE_CONFIG", "VEDETTE_URL", "VEDETTE_TOKEN", "VEDETTE_TOKEN_FILE", "VEDETTE_LOG"];
 
 /// A mistake in settings: which key, where, what is wrong, and what may have been meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +37,8 @@ pub struct SettingsError {
 
 impl SettingsError {
     /// A mistake that shows only when a checked value is made: `key` is the dotted path, `problem` what is wrong with it.
-    pub fn of_key(
-        place: impl Into<String>,
-        key: impl Into<String>,
-        problem: impl Into<String>,
-    ) -> Self {
-        Self {
-            place: place.into(),
-            line: None,
-            key: Some(key.into()),
-            problem: problem.into(),
-            nearest: None,
-        }
+    pub fn of_key(place: impl Into<String>, key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), line: None, key: Some(key.into()), problem: problem.into(), nearest: None }
     }
 }
 
@@ -81,13 +66,7 @@ impl std::error::Error for SettingsError {}
 /// # Errors
 /// When it is no TOML, has a key that `T` does not know, misses one, or has a value that does not fit.
 pub fn from_toml<T: DeserializeOwned>(text: &str, place: &str) -> Result<T, SettingsError> {
-    layered(
-        &[Document {
-            place: place.to_owned(),
-            text: text.to_owned(),
-        }],
-        [],
-    )
+    layered(&[Document { place: place.to_owned(), text: text.to_owned() }], [])
 }
 
 #[cfg(test)]
@@ -127,61 +106,32 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
         let error = refused("device = \"a\"\n\n[registry]\nbrokr = \"x\"\n");
-        assert_eq!(
-            error.to_string(),
-            "agent.toml:4: `registry.brokr`: unknown key; did you mean `broker`?"
-        );
+        assert_eq!(error.to_string(), "agent.toml:4: `registry.brokr`: unknown key; did you mean `broker`?");
         let error = refused("device = \"a\"\n[[stream]]\nname = \"s\"\nspeeed = 1.0\n");
-        assert_eq!(
-            error.to_string(),
-            "agent.toml:4: `stream[0].speeed`: unknown key; did you mean `speed`?"
-        );
+        assert_eq!(error.to_string(), "agent.toml:4: `stream[0].speeed`: unknown key; did you mean `speed`?");
     }
 
     #[test]
     fn a_key_like_nothing_known_names_the_known_ones() {
         let error = refused("device = \"a\"\nzzzzzzzz = 1\n");
         assert_eq!(error.nearest, None);
-        assert!(
-            error
-                .to_string()
-                .contains("known here: device, registry, stream"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("known here: device, registry, stream"), "{error}");
     }
 
     #[test]
     fn a_value_that_does_not_fit_names_its_key_and_line() {
         let error = refused("device = 5\n");
-        assert!(
-            error.to_string().starts_with("agent.toml:1: `device`: "),
-            "{error}"
-        );
-        let error =
-            refused("device = \"a\"\n[registry]\nbroker = \"b\"\ntimeout = \"5 parsecs\"\n");
-        assert!(
-            error
-                .to_string()
-                .starts_with("agent.toml:4: `registry.timeout`: `5 parsecs`"),
-            "{error}"
-        );
-        let error =
-            refused("device = \"a\"\n[[stream]]\nname = \"s\"\n[[stream]]\nname = \"Not So\"\n");
-        assert!(
-            error
-                .to_string()
-                .starts_with("agent.toml:5: `stream[1].name`: `Not So` is no stream name"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("agent.toml:1: `device`: "), "{error}");
+        let error = refused("device = \"a\"\n[registry]\nbroker = \"b\"\ntimeout = \"5 parsecs\"\n");
+        assert!(error.to_string().starts_with("agent.toml:4: `registry.timeout`: `5 parsecs`"), "{error}");
+        let error = refused("device = \"a\"\n[[stream]]\nname = \"s\"\n[[stream]]\nname = \"Not So\"\n");
+        assert!(error.to_string().starts_with("agent.toml:5: `stream[1].name`: `Not So` is no stream name"), "{error}");
     }
 
     #[test]
     fn a_missing_key_is_named_with_its_table() {
         let error = refused("device = \"a\"\n[registry]\ntimeout = \"5s\"\n");
-        assert_eq!(
-            error.to_string(),
-            "agent.toml:2: `registry.broker`: is missing"
-        );
+        assert_eq!(error.to_string(), "agent.toml:2: `registry.broker`: is missing");
         let error = refused("");
         assert_eq!(error.to_string(), "agent.toml:1: `device`: is missing");
     }
@@ -196,27 +146,15 @@ mod tests {
 
     fn documents() -> Vec<Document> {
         [
-            (
-                "agent.toml",
-                "device = \"a\"\n[registry]\nbroker = \"b\"\n[[stream]]\nname = \"s\"\n",
-            ),
-            (
-                "agent.d/10.toml",
-                "[registry]\ntimeout = \"5s\"\n[[stream]]\nname = \"t\"\n",
-            ),
+            ("agent.toml", "device = \"a\"\n[registry]\nbroker = \"b\"\n[[stream]]\nname = \"s\"\n"),
+            ("agent.d/10.toml", "[registry]\ntimeout = \"5s\"\n[[stream]]\nname = \"t\"\n"),
         ]
-        .map(|(place, text)| Document {
-            place: place.into(),
-            text: text.into(),
-        })
+        .map(|(place, text)| Document { place: place.into(), text: text.into() })
         .into()
     }
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -231,31 +169,22 @@ mod tests {
         assert_eq!(sample.device, "17");
         let registry = sample.registry.unwrap();
         assert_eq!(registry.broker, "c");
-        assert_eq!(
-            registry.timeout.unwrap().get(),
-            std::time::Duration::from_secs(5)
-        );
+        assert_eq!(registry.timeout.unwrap().get(), std::time::Duration::from_secs(5));
         assert_eq!(sample.stream.len(), 2);
     }
 
     #[test]
     fn a_mistake_in_a_layer_is_blamed_on_that_layer() {
         let mut layers = documents();
-        layers.push(Document {
-            place: "agent.d/20.toml".into(),
-            text: "# more\n[registry]\nbrocker = \"d\"\n".into(),
-        });
+        layers.push(Document { place: "agent.d/20.toml".into(), text: "# more\n[registry]\nbrocker = \"d\"\n".into() });
         let error = layered::<Sample>(&layers, []).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "agent.d/20.toml:3: `registry.brocker`: unknown key; did you mean `broker`?"
-        );
+        assert_eq!(error.to_string(), "agent.d/20.toml:3: `registry.brocker`: unknown key; did you mean `broker`?");
         let environment = variables(&[("VEDETTE_REGISTRY__TIMEOUT", "never")]);
         let error = layered::<Sample>(&documents(), environment).unwrap_err();
         assert!(
-            error.to_string().starts_with(
-                "environment variable VEDETTE_REGISTRY__TIMEOUT: `registry.timeout`: `never`"
-            ),
+            error
+                .to_string()
+                .starts_with("environment variable VEDETTE_REGISTRY__TIMEOUT: `registry.timeout`: `never`"),
             "{error}"
         );
         let environment = variables(&[("VEDETTE_REGISTRY__BROKR", "x")]);
@@ -269,10 +198,7 @@ mod tests {
     #[test]
     fn a_merge_that_makes_no_sense_is_refused() {
         let mut layers = documents();
-        layers.push(Document {
-            place: "agent.d/20.toml".into(),
-            text: "registry = 5\n".into(),
-        });
+        layers.push(Document { place: "agent.d/20.toml".into(), text: "registry = 5\n".into() });
         assert!(layered::<Sample>(&layers, []).is_err());
         let environment = variables(&[("VEDETTE_DEVICE__X", "1")]);
         let error = layered::<Sample>(&documents(), environment).unwrap_err();

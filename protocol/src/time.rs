@@ -51,9 +51,7 @@ pub fn format_ms(ms: i64) -> String {
 /// # Errors
 /// When the text is no such time.
 pub fn parse_ms(text: &str) -> Result<i64, TimeError> {
-    let time: Timestamp = text
-        .parse()
-        .map_err(|_| TimeError(text.chars().take(40).collect()))?;
+    let time: Timestamp = text.parse().map_err(|_| TimeError(text.chars().take(40).collect()))?;
     Ok(time.as_millisecond())
 }
 
@@ -64,26 +62,16 @@ mod tests {
 
     #[test]
     fn a_time_reads_back_what_it_prints() {
-        for text in [
-            "1970-01-01T00:00:00.000Z",
-            "2026-11-21T09:30:00.125Z",
-            "1969-12-31T23:59:59.999Z",
-        ] {
+        for text in ["1970-01-01T00:00:00.000Z", "2026-11-21T09:30:00.125Z", "1969-12-31T23:59:59.999Z"] {
             assert_eq!(format_ms(parse_ms(text).unwrap()), text);
         }
-        assert_eq!(
-            parse_ms("2026-11-21T10:30:00+01:00").unwrap(),
-            parse_ms("2026-11-21T09:30:00Z").unwrap()
-        );
+        assert_eq!(parse_ms("2026-11-21T10:30:00+01:00").unwrap(), parse_ms("2026-11-21T09:30:00Z").unwrap());
     }
 
     #[test]
     fn what_is_no_time_is_refused_with_an_example() {
         let error = parse_ms("yesterday").unwrap_err().to_string();
-        assert!(
-            error.contains("`yesterday`") && error.contains("2026-11-21T09:30:00Z"),
-            "{error}"
-        );
+        assert!(error.contains("`yesterday`") && error.contains("2026-11-21T09:30:00Z"), "{error}");
         assert_eq!(format_ms(i64::MAX), "9223372036854775807ms");
     }
 }

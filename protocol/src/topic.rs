@@ -105,28 +105,19 @@ impl Topic {
     /// What `device` says.
     #[must_use]
     pub fn up(device: &DeviceId, up: Up) -> Self {
-        Self {
-            device: device.clone(),
-            direction: Direction::Up(up),
-        }
+        Self { device: device.clone(), direction: Direction::Up(up) }
     }
 
     /// What is said to `device`.
     #[must_use]
     pub fn down(device: &DeviceId, down: Down) -> Self {
-        Self {
-            device: device.clone(),
-            direction: Direction::Down(down),
-        }
+        Self { device: device.clone(), direction: Direction::Down(down) }
     }
 
     /// Whether the broker keeps the last message for who subscribes later.
     #[must_use]
     pub const fn retained(&self) -> bool {
-        matches!(
-            self.direction,
-            Direction::Up(Up::Birth) | Direction::Down(Down::Assignment)
-        )
+        matches!(self.direction, Direction::Up(Up::Birth) | Direction::Down(Down::Assignment))
     }
 }
 
@@ -160,10 +151,7 @@ fn parse(text: &str) -> Option<Topic> {
         "down" => Direction::Down(Down::ALL.into_iter().find(|down| down.level() == level)?),
         _ => return None,
     };
-    Some(Topic {
-        device: device.parse().ok()?,
-        direction,
-    })
+    Some(Topic { device: device.parse().ok()?, direction })
 }
 
 #[cfg(test)]
@@ -179,24 +167,15 @@ mod tests {
         for topic in ups.into_iter().chain(downs) {
             assert_eq!(topic.to_string().parse::<Topic>().unwrap(), topic);
         }
-        assert_eq!(
-            Topic::up(&device, Up::Journal).to_string(),
-            "vedette/v1/box-17/up/journal"
-        );
+        assert_eq!(Topic::up(&device, Up::Journal).to_string(), "vedette/v1/box-17/up/journal");
     }
 
     #[test]
     fn only_birth_and_assignment_are_retained() {
         let device: DeviceId = "a".parse().unwrap();
-        let kept: Vec<_> = Up::ALL
-            .into_iter()
-            .filter(|up| Topic::up(&device, *up).retained())
-            .collect();
+        let kept: Vec<_> = Up::ALL.into_iter().filter(|up| Topic::up(&device, *up).retained()).collect();
         assert_eq!(kept, [Up::Birth]);
-        let kept: Vec<_> = Down::ALL
-            .into_iter()
-            .filter(|down| Topic::down(&device, *down).retained())
-            .collect();
+        let kept: Vec<_> = Down::ALL.into_iter().filter(|down| Topic::down(&device, *down).retained()).collect();
         assert_eq!(kept, [Down::Assignment]);
     }
 

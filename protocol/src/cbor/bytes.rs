@@ -70,10 +70,7 @@ impl Visitor<'_> for BytesOrBase64 {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-        STANDARD
-            .decode(text)
-            .map(Bytes)
-            .map_err(|error| E::custom(format_args!("not base64: {error}")))
+        STANDARD.decode(text).map(Bytes).map_err(|error| E::custom(format_args!("not base64: {error}")))
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {

@@ -18,13 +18,8 @@ impl Fields {
     /// # Errors
     /// When it is no map.
     pub fn of(what: &'static str, value: Value) -> Result<Self, DecodeError> {
-        let entries = value
-            .into_map()
-            .map_err(|_| DecodeError::content(format!("{what}: not a map")))?;
-        Ok(Self {
-            what,
-            rest: entries.into_iter().peekable(),
-        })
+        let entries = value.into_map().map_err(|_| DecodeError::content(format!("{what}: not a map")))?;
+        Ok(Self { what, rest: entries.into_iter().peekable() })
     }
 
     /// The value of `key`, called `name` in errors.
@@ -45,9 +40,7 @@ impl Fields {
         let Some((_, value)) = self.rest.next_if(|(next, _)| *next == key) else {
             return Ok(None);
         };
-        T::from_value(value)
-            .map(Some)
-            .map_err(|error| self.inside(name, error))
+        T::from_value(value).map(Some).map_err(|error| self.inside(name, error))
     }
 
     /// Nothing is left.
@@ -59,23 +52,15 @@ impl Fields {
             None => Ok(()),
             Some((Value::Integer(key), _)) => {
                 let key = i128::from(key);
-                Err(DecodeError::content(format!(
-                    "{}: key {key} is unknown, doubled or out of order",
-                    self.what
-                )))
+                Err(DecodeError::content(format!("{}: key {key} is unknown, doubled or out of order", self.what)))
             }
-            Some(_) => Err(DecodeError::content(format!(
-                "{}: a key is no whole number",
-                self.what
-            ))),
+            Some(_) => Err(DecodeError::content(format!("{}: a key is no whole number", self.what))),
         }
     }
 
     fn inside(&self, name: &str, error: DecodeError) -> DecodeError {
         match error {
-            DecodeError::Content(problem) => {
-                DecodeError::Content(format!("{}.{name}: {problem}", self.what))
-            }
+            DecodeError::Content(problem) => DecodeError::Content(format!("{}.{name}: {problem}", self.what)),
             other @ (DecodeError::TooLong { .. }
             | DecodeError::TooDeep
             | DecodeError::Malformed { .. }

@@ -54,10 +54,7 @@ impl Walk<'_> {
             }
             MAJOR_ARRAY => self.paid(argument, start),
             MAJOR_MAP => self.paid(argument.saturating_mul(2), start),
-            MAJOR_TAG => Err(DecodeError::Malformed {
-                problem: "a tag",
-                at: start,
-            }),
+            MAJOR_TAG => Err(DecodeError::Malformed { problem: "a tag", at: start }),
             // Whole numbers, and the simple values and floats of major type 7: the argument is the value.
             _ => Ok(0),
         }
@@ -69,10 +66,7 @@ impl Walk<'_> {
         if items <= left {
             Ok(items)
         } else {
-            Err(DecodeError::Malformed {
-                problem: "a count beyond the end",
-                at: start,
-            })
+            Err(DecodeError::Malformed { problem: "a count beyond the end", at: start })
         }
     }
 
@@ -84,29 +78,17 @@ impl Walk<'_> {
             26 => 4,
             27 => 8,
             _ => {
-                return Err(DecodeError::Malformed {
-                    problem: "an indefinite or reserved length",
-                    at: start,
-                });
+                return Err(DecodeError::Malformed { problem: "an indefinite or reserved length", at: start });
             }
         };
         let bytes = self.take(wide)?;
-        Ok(bytes
-            .iter()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     fn take(&mut self, length: u64) -> Result<&[u8], DecodeError> {
-        let short = DecodeError::Malformed {
-            problem: "ends too early",
-            at: self.at,
-        };
+        let short = DecodeError::Malformed { problem: "ends too early", at: self.at };
         let length = usize::try_from(length).map_err(|_| short.clone())?;
-        let end = self
-            .at
-            .checked_add(length)
-            .filter(|end| *end <= self.bytes.len())
-            .ok_or(short)?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or(short)?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -117,10 +99,7 @@ impl Walk<'_> {
         if left == 0 {
             Ok(())
         } else {
-            Err(DecodeError::Malformed {
-                problem: "something follows the end",
-                at: self.at,
-            })
+            Err(DecodeError::Malformed { problem: "something follows the end", at: self.at })
         }
     }
 }
@@ -149,31 +128,16 @@ mod tests {
             &[0x82, 0x00],
             &[0x5a, 0, 0, 0, 9, 1],
         ] {
-            assert!(
-                matches!(check(bad), Err(DecodeError::Malformed { .. })),
-                "{bad:02x?}"
-            );
+            assert!(matches!(check(bad), Err(DecodeError::Malformed { .. })), "{bad:02x?}");
         }
     }
 
     #[test]
     fn tags_indefinite_lengths_and_leftovers_are_refused() {
-        for bad in [
-            &[0xc1, 0x00][..],
-            &[0x9f, 0xff],
-            &[0x5f, 0xff],
-            &[0x1c],
-            &[0x00, 0x00],
-            &[],
-        ] {
+        for bad in [&[0xc1, 0x00][..], &[0x9f, 0xff], &[0x5f, 0xff], &[0x1c], &[0x00, 0x00], &[]] {
             assert!(check(bad).is_err(), "{bad:02x?}");
         }
-        for good in [
-            &[0x80][..],
-            &[0xa0],
-            &[0x82, 0x80, 0xa1, 0x00, 0xf6],
-            &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0],
-        ] {
+        for good in [&[0x80][..], &[0xa0], &[0x82, 0x80, 0xa1, 0x00, 0xf6], &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0]] {
             assert_eq!(check(good), Ok(()), "{good:02x?}");
         }
     }

@@ -40,10 +40,7 @@ impl<T: Coded> Wire for T {
 }
 
 fn unsigned<T: TryFrom<u64>>(value: &Value) -> Result<T, DecodeError> {
-    let number = value
-        .as_integer()
-        .and_then(|n| u64::try_from(n).ok())
-        .and_then(|n| T::try_from(n).ok());
+    let number = value.as_integer().and_then(|n| u64::try_from(n).ok()).and_then(|n| T::try_from(n).ok());
     number.ok_or_else(|| DecodeError::content("not a whole number in range"))
 }
 
@@ -94,9 +91,7 @@ impl Wire for String {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        value
-            .into_text()
-            .map_err(|_| DecodeError::content("not a text"))
+        value.into_text().map_err(|_| DecodeError::content("not a text"))
     }
 }
 
@@ -131,9 +126,7 @@ impl Wire for RecordId {
 }
 
 fn parsed<T: std::str::FromStr<Err = crate::id::IdError>>(value: Value) -> Result<T, DecodeError> {
-    String::from_value(value)?
-        .parse()
-        .map_err(|error: crate::id::IdError| DecodeError::content(error.to_string()))
+    String::from_value(value)?.parse().map_err(|error: crate::id::IdError| DecodeError::content(error.to_string()))
 }
 
 impl Wire for ModelVersion {
@@ -147,10 +140,7 @@ impl Wire for ModelVersion {
 }
 
 fn fixed<const N: usize>(value: Value) -> Result<[u8; N], DecodeError> {
-    let bytes = value
-        .into_bytes()
-        .ok()
-        .and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
+    let bytes = value.into_bytes().ok().and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
     bytes.ok_or_else(|| DecodeError::content(format!("not a byte string of {N}")))
 }
 
@@ -180,8 +170,7 @@ impl Wire for Finite32 {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        Self::from_bits(u32::from_value(value)?)
-            .map_err(|error| DecodeError::content(error.to_string()))
+        Self::from_bits(u32::from_value(value)?).map_err(|error| DecodeError::content(error.to_string()))
     }
 }
 
@@ -191,8 +180,7 @@ impl Wire for Finite64 {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        Self::from_bits(u64::from_value(value)?)
-            .map_err(|error| DecodeError::content(error.to_string()))
+        Self::from_bits(u64::from_value(value)?).map_err(|error| DecodeError::content(error.to_string()))
     }
 }
 
@@ -202,9 +190,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let items = value
-            .into_array()
-            .map_err(|_| DecodeError::content("not an array"))?;
+        let items = value.into_array().map_err(|_| DecodeError::content("not an array"))?;
         items.into_iter().map(T::from_value).collect()
     }
 }
@@ -215,10 +201,7 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
-        let pair = value
-            .into_array()
-            .ok()
-            .and_then(|items| <[Value; 2]>::try_from(items).ok());
+        let pair = value.into_array().ok().and_then(|items| <[Value; 2]>::try_from(items).ok());
         let [a, b] = pair.ok_or_else(|| DecodeError::content("not a pair"))?;
         Ok((A::from_value(a)?, B::from_value(b)?))
     }

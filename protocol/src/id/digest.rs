@@ -55,13 +55,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let bytes = text.strip_prefix(Self::PREFIX).and_then(unhex);
-        bytes.map(Self).ok_or_else(|| {
-            IdError::new(
-                "digest",
-                text,
-                "write sha256: and 64 lower-case hexadecimal digits",
-            )
-        })
+        bytes
+            .map(Self)
+            .ok_or_else(|| IdError::new("digest", text, "write sha256: and 64 lower-case hexadecimal digits"))
     }
 }
 
@@ -87,20 +83,13 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_bytes(&self.0)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let visitor = TextOrBytes {
-            what: "a SHA-256 digest",
-            from_bytes: Digest,
-        };
+        let visitor = TextOrBytes { what: "a SHA-256 digest", from_bytes: Digest };
         deserializer.deserialize_any(visitor)
     }
 }
@@ -166,9 +155,7 @@ impl FromStr for BootId {
     /// Takes 32 hexadecimal digits, also with the dashes of `/proc/sys/kernel/random/boot_id`.
     fn from_str(text: &str) -> Result<Self, IdError> {
         let digits: String = text.chars().filter(|c| *c != '-').collect();
-        unhex(&digits)
-            .map(Self)
-            .ok_or_else(|| IdError::new("boot id", text, "write 32 lower-case hexadecimal digits"))
+        unhex(&digits).map(Self).ok_or_else(|| IdError::new("boot id", text, "write 32 lower-case hexadecimal digits"))
     }
 }
 
@@ -186,20 +173,13 @@ impl fmt::Debug for BootId {
 
 impl Serialize for BootId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            serializer.serialize_bytes(&self.0)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
     }
 }
 
 impl<'de> Deserialize<'de> for BootId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOrBytes {
-            what: "a boot id",
-            from_bytes: BootId,
-        })
+        deserializer.deserialize_any(TextOrBytes { what: "a boot id", from_bytes: BootId })
     }
 }
 
@@ -221,9 +201,7 @@ impl<T: FromStr<Err = IdError>, const N: usize> Visitor<'_> for TextOrBytes<T, N
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<T, E> {
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| E::invalid_length(bytes.len(), &self))?;
+        let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
         Ok((self.from_bytes)(bytes))
     }
 }
@@ -232,10 +210,7 @@ impl<T: FromStr<Err = IdError>, const N: usize> Visitor<'_> for TextOrBytes<T, N
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Exactly `2 N` lower-case hexadecimal digits.

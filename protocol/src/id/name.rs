@@ -101,8 +101,7 @@ pub mod rule {
 
     impl NameRule for Signal {
         const WHAT: &'static str = "signal name";
-        const RULE: &'static str =
-            "1 to 64 of A-Z a-z 0-9 _ . : / % -, beginning with a letter, digit or _";
+        const RULE: &'static str = "1 to 64 of A-Z a-z 0-9 _ . : / % -, beginning with a letter, digit or _";
         const MAX_BYTES: usize = 64;
 
         fn begins(byte: u8) -> bool {
@@ -116,7 +115,8 @@ pub mod rule {
 
     impl NameRule for Unit {
         const WHAT: &'static str = "unit";
-        const RULE: &'static str = "1 to 24 printable ASCII characters without spaces, as in `%`, `Cel`, `By/s`, or `1` for a plain ratio";
+        const RULE: &'static str =
+            "1 to 24 printable ASCII characters without spaces, as in `%`, `Cel`, `By/s`, or `1` for a plain ratio";
         const MAX_BYTES: usize = 24;
 
         fn begins(byte: u8) -> bool {
@@ -166,10 +166,7 @@ impl<K: NameRule> FromStr for Name<K> {
         if !fits {
             return Err(IdError::new(K::WHAT, text, K::RULE));
         }
-        Ok(Self {
-            text: text.into(),
-            kind: PhantomData,
-        })
+        Ok(Self { text: text.into(), kind: PhantomData })
     }
 }
 

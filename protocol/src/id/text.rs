@@ -19,9 +19,7 @@ pub(super) fn number(text: &str) -> Option<u64> {
 pub(super) fn deserialize<'de, D: Deserializer<'de>, T: FromStr<Err = IdError>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(de::Error::custom)
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
 /// Reads an identifier from its text or from a whole number.
@@ -32,10 +30,7 @@ pub(super) struct TextOrNumber<T> {
 
 impl<T> TextOrNumber<T> {
     pub(super) fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            kind: PhantomData,
-        }
+        Self { what, kind: PhantomData }
     }
 }
 

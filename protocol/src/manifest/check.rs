@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::{Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, TensorSpec};
-use crate::limit::{
-    MAX_ARTIFACT_BYTES, MAX_SELFTEST_BYTES, MAX_SIGNALS, MAX_WINDOW_ROWS, MAX_WINDOW_VALUES,
-};
+use crate::limit::{MAX_ARTIFACT_BYTES, MAX_SELFTEST_BYTES, MAX_SIGNALS, MAX_WINDOW_ROWS, MAX_WINDOW_VALUES};
 use crate::number::Finite64;
 
 /// Longest moving mean and longest hold, in rows.
@@ -32,17 +30,11 @@ pub struct ManifestError {
 
 impl ManifestError {
     pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            problem: problem.into(),
-        }
+        Self { key: key.into(), problem: problem.into() }
     }
 
     fn within(self, outer: &str) -> Self {
-        Self {
-            key: format!("{outer}.{}", self.key),
-            problem: self.problem,
-        }
+        Self { key: format!("{outer}.{}", self.key), problem: self.problem }
     }
 }
 
@@ -57,32 +49,15 @@ impl Manifest {
         if self.floor > self.model.version {
             return Err(ManifestError::new(
                 "floor",
-                format!(
-                    "must be at most the version {}, not {}",
-                    self.model.version, self.floor
-                ),
+                format!("must be at most the version {}, not {}", self.model.version, self.floor),
             ));
         }
-        in_range(
-            "artifact.length",
-            self.artifact.length,
-            &(1..=MAX_ARTIFACT_BYTES),
-        )?;
-        in_range(
-            "selftest.length",
-            self.selftest.length,
-            &(1..=MAX_SELFTEST_BYTES as u64),
-        )?;
+        in_range("artifact.length", self.artifact.length, &(1..=MAX_ARTIFACT_BYTES))?;
+        in_range("selftest.length", self.selftest.length, &(1..=MAX_SELFTEST_BYTES as u64))?;
         self.kind.check()?;
-        self.contract
-            .check()
-            .map_err(|error| error.within("contract"))?;
-        self.input
-            .check(self)
-            .map_err(|error| error.within("input"))?;
-        self.calibration
-            .check(&self.contract)
-            .map_err(|error| error.within("calibration"))?;
+        self.contract.check().map_err(|error| error.within("contract"))?;
+        self.input.check(self).map_err(|error| error.within("input"))?;
+        self.calibration.check(&self.contract).map_err(|error| error.within("calibration"))?;
         self.limits.check().map_err(|error| error.within("limits"))
     }
 }
@@ -90,18 +65,11 @@ impl Manifest {
 impl ModelKind {
     fn check(&self) -> Checked {
         match self {
-            Self::Autoencoder { reconstruction } => {
-                tensor_name("output.reconstruction", reconstruction)
-            }
+            Self::Autoencoder { reconstruction } => tensor_name("output.reconstruction", reconstruction),
             Self::Forecaster { forecast } => tensor_name("output.forecast", forecast),
-            Self::Score {
-                score,
-                contribution,
-            } => {
+            Self::Score { score, contribution } => {
                 tensor_name("output.score", score)?;
-                contribution
-                    .as_ref()
-                    .map_or(Ok(()), |name| tensor_name("output.contribution", name))
+                contribution.as_ref().map_or(Ok(()), |name| tensor_name("output.contribution", name))
             }
         }
     }
@@ -109,11 +77,7 @@ impl ModelKind {
 
 impl Contract {
     fn check(&self) -> Checked {
-        in_range(
-            "signals",
-            self.signals.len() as u64,
-            &(1..=MAX_SIGNALS as u64),
-        )?;
+        in_range("signals", self.signals.len() as u64, &(1..=MAX_SIGNALS as u64))?;
         in_range("sampling", self.sampling_ms, &(1..=MAX_SAMPLING_MS))?;
         in_range("window", self.window.into(), &(1..=MAX_WINDOW_ROWS.into()))?;
         in_range("hop", self.hop.into(), &(1..=self.window.into()))?;
@@ -129,10 +93,7 @@ impl Contract {
             let place = format!("signals[{index}]");
             signal.check().map_err(|error| error.within(&place))?;
             if !names.insert(&signal.name) {
-                return Err(ManifestError::new(
-                    format!("{place}.name"),
-                    format!("`{}` is there twice", signal.name),
-                ));
+                return Err(ManifestError::new(format!("{place}.name"), format!("`{}` is there twice", signal.name)));
             }
         }
         Ok(())
@@ -151,9 +112,7 @@ impl Signal {
                 in_range("fill_limit", limit.into(), &(1..=u32::MAX.into()))?
             }
         }
-        self.frozen_after.map_or(Ok(()), |rows| {
-            in_range("frozen_after", rows.into(), &(2..=u32::MAX.into()))
-        })
+        self.frozen_after.map_or(Ok(()), |rows| in_range("frozen_after", rows.into(), &(2..=u32::MAX.into())))
     }
 }
 
@@ -164,20 +123,14 @@ impl TensorSpec {
         in_range("shape", self.shape.len() as u64, &(1..=MAX_AXES as u64)).map_err(|_| {
             ManifestError::new(
                 "shape",
-                format!(
-                    "must have 1 to {MAX_AXES} axes beside the batch, not {}",
-                    self.shape.len()
-                ),
+                format!("must have 1 to {MAX_AXES} axes beside the batch, not {}", self.shape.len()),
             )
         })?;
-        let product = self.shape.iter().fold(1_u64, |product, axis| {
-            product.saturating_mul(u64::from(*axis))
-        });
+        let product = self.shape.iter().fold(1_u64, |product, axis| product.saturating_mul(u64::from(*axis)));
         let signals = manifest.contract.signals.len() as u64;
         let window = u64::from(manifest.contract.window);
-        let before = matches!(manifest.kind, ModelKind::Forecaster { .. })
-            && window > 1
-            && product == (window - 1) * signals;
+        let before =
+            matches!(manifest.kind, ModelKind::Forecaster { .. }) && window > 1 && product == (window - 1) * signals;
         if product == window * signals || before {
             return Ok(());
         }
@@ -228,32 +181,18 @@ pub(super) fn in_range(key: &str, value: u64, range: &RangeInclusive<u64>) -> Ch
     if range.contains(&value) {
         return Ok(());
     }
-    Err(ManifestError::new(
-        key,
-        format!("must be {} to {}, not {value}", range.start(), range.end()),
-    ))
+    Err(ManifestError::new(key, format!("must be {} to {}, not {value}", range.start(), range.end())))
 }
 
 pub(super) fn above_zero(key: &str, value: Finite64) -> Checked {
-    if value.get() > 0.0 {
-        Ok(())
-    } else {
-        Err(ManifestError::new(
-            key,
-            format!("must be above 0, not {value}"),
-        ))
-    }
+    if value.get() > 0.0 { Ok(()) } else { Err(ManifestError::new(key, format!("must be above 0, not {value}"))) }
 }
 
 fn tensor_name(key: &str, name: &str) -> Checked {
-    let fits =
-        (1..=MAX_TENSOR_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    let fits = (1..=MAX_TENSOR_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
     if fits {
         Ok(())
     } else {
-        Err(ManifestError::new(
-            key,
-            format!("must be a name of 1 to {MAX_TENSOR_NAME_BYTES} bytes"),
-        ))
+        Err(ManifestError::new(key, format!("must be a name of 1 to {MAX_TENSOR_NAME_BYTES} bytes")))
     }
 }

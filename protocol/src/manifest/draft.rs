@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Blob, Calibration, Contract, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits,
-    Signal, TensorSpec, TrainingData, Transform,
+    Blob, Calibration, Contract, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits, Signal, TensorSpec,
+    TrainingData, Transform,
 };
 use crate::cbor;
 use crate::id::{Digest, ModelName, ModelRef, ModelVersion, SignalName, Unit};
@@ -189,10 +189,7 @@ impl Draft {
     /// Name and version.
     #[must_use]
     pub fn model(&self) -> ModelRef {
-        ModelRef {
-            name: self.name.clone(),
-            version: self.version,
-        }
+        ModelRef { name: self.name.clone(), version: self.version }
     }
 
     /// File of the self-test (JSON of [`super::SelfTest`]), relative to the draft's folder.
@@ -205,19 +202,11 @@ impl Draft {
     ///
     /// # Errors
     /// Names the first key whose value makes no sense.
-    pub fn finish(
-        &self,
-        artifact: Blob,
-        selftest: Blob,
-        issued_ms: i64,
-    ) -> Result<(Manifest, Lineage), ManifestError> {
+    pub fn finish(&self, artifact: Blob, selftest: Blob, issued_ms: i64) -> Result<(Manifest, Lineage), ManifestError> {
         let lineage = self.lineage.finish();
         lineage.check()?;
         if lineage.parent.is_some_and(|parent| parent >= self.version) {
-            return Err(ManifestError::new(
-                "lineage.parent",
-                format!("must be below the version {}", self.version),
-            ));
+            return Err(ManifestError::new("lineage.parent", format!("must be below the version {}", self.version)));
         }
         let manifest = Manifest {
             model: self.model(),
@@ -225,10 +214,7 @@ impl Draft {
             kind: self.output.finish(self.kind)?,
             artifact,
             contract: self.contract.finish()?,
-            input: TensorSpec {
-                name: self.input.name.clone(),
-                shape: self.input.shape.clone(),
-            },
+            input: TensorSpec { name: self.input.name.clone(), shape: self.input.shape.clone() },
             calibration: self.calibration.finish(),
             limits: self.limits.finish(),
             selftest,
@@ -253,48 +239,32 @@ impl OutputDraft {
             ("score", &self.score),
             ("contribution", &self.contribution),
         ];
-        if let Some((extra, _)) = given
-            .iter()
-            .find(|(key, value)| value.is_some() && !wanted.contains(key))
-        {
+        if let Some((extra, _)) = given.iter().find(|(key, value)| value.is_some() && !wanted.contains(key)) {
             return Err(ManifestError::new(
                 format!("output.{extra}"),
-                format!(
-                    "is no output of this kind of model, which has {}",
-                    wanted.join(", ")
-                ),
+                format!("is no output of this kind of model, which has {}", wanted.join(", ")),
             ));
         }
         let name = |key: &str, value: &Option<String>| {
-            value.clone().ok_or_else(|| {
-                ManifestError::new(
-                    format!("output.{key}"),
-                    "is missing: this kind of model needs it",
-                )
-            })
+            value
+                .clone()
+                .ok_or_else(|| ManifestError::new(format!("output.{key}"), "is missing: this kind of model needs it"))
         };
         match kind {
-            Kind::Autoencoder => Ok(ModelKind::Autoencoder {
-                reconstruction: name("reconstruction", &self.reconstruction)?,
-            }),
-            Kind::Forecaster => Ok(ModelKind::Forecaster {
-                forecast: name("forecast", &self.forecast)?,
-            }),
-            Kind::Score => Ok(ModelKind::Score {
-                score: name("score", &self.score)?,
-                contribution: self.contribution.clone(),
-            }),
+            Kind::Autoencoder => {
+                Ok(ModelKind::Autoencoder { reconstruction: name("reconstruction", &self.reconstruction)? })
+            }
+            Kind::Forecaster => Ok(ModelKind::Forecaster { forecast: name("forecast", &self.forecast)? }),
+            Kind::Score => {
+                Ok(ModelKind::Score { score: name("score", &self.score)?, contribution: self.contribution.clone() })
+            }
         }
     }
 }
 
 impl ContractDraft {
     fn finish(&self) -> Result<Contract, ManifestError> {
-        let signals = self
-            .signals
-            .iter()
-            .enumerate()
-            .map(|(index, signal)| signal.finish(index));
+        let signals = self.signals.iter().enumerate().map(|(index, signal)| signal.finish(index));
         Ok(Contract {
             signals: signals.collect::<Result<_, _>>()?,
             sampling_ms: milliseconds(self.sampling),
@@ -313,9 +283,9 @@ impl SignalDraft {
             center: self.center.unwrap_or_default(),
             scale: self.scale.unwrap_or(Finite64::ONE),
             clip: self.clip,
-            fill: self.fill().map_err(|(key, problem)| {
-                ManifestError::new(format!("contract.signals[{index}].{key}"), problem)
-            })?,
+            fill: self
+                .fill()
+                .map_err(|(key, problem)| ManifestError::new(format!("contract.signals[{index}].{key}"), problem))?,
             frozen_after: self.frozen_after,
         })
     }
@@ -323,21 +293,12 @@ impl SignalDraft {
     fn fill(&self) -> Result<Fill, (&'static str, &'static str)> {
         match (self.fill, self.fill_limit, self.fill_value) {
             (FillKind::None, None, None) => Ok(Fill::None),
-            (FillKind::None, Some(_), _) => Err((
-                "fill_limit",
-                "needs `fill = \"hold\"` or `fill = \"constant\"`",
-            )),
-            (FillKind::None | FillKind::Hold, _, Some(_)) => {
-                Err(("fill_value", "needs `fill = \"constant\"`"))
-            }
-            (FillKind::Hold | FillKind::Constant, None, _) => {
-                Err(("fill_limit", "is missing: say for how many rows"))
-            }
+            (FillKind::None, Some(_), _) => Err(("fill_limit", "needs `fill = \"hold\"` or `fill = \"constant\"`")),
+            (FillKind::None | FillKind::Hold, _, Some(_)) => Err(("fill_value", "needs `fill = \"constant\"`")),
+            (FillKind::Hold | FillKind::Constant, None, _) => Err(("fill_limit", "is missing: say for how many rows")),
             (FillKind::Hold, Some(limit), None) => Ok(Fill::Hold { limit }),
             (FillKind::Constant, Some(limit), Some(value)) => Ok(Fill::Constant { value, limit }),
-            (FillKind::Constant, Some(_), None) => {
-                Err(("fill_value", "is missing: say which value"))
-            }
+            (FillKind::Constant, Some(_), None) => Err(("fill_value", "is missing: say which value")),
         }
     }
 }
@@ -357,11 +318,7 @@ impl CalibrationDraft {
 impl LimitsDraft {
     fn finish(&self) -> ModelLimits {
         let row_us = u64::try_from(self.row.get().as_micros()).unwrap_or(u64::MAX);
-        ModelLimits {
-            memory_bytes: self.memory.bytes(),
-            load_ms: milliseconds(self.load),
-            row_us,
-        }
+        ModelLimits { memory_bytes: self.memory.bytes(), load_ms: milliseconds(self.load), row_us }
     }
 }
 
@@ -377,18 +334,10 @@ impl LineageDraft {
         Lineage {
             architecture: self.architecture.clone(),
             parameters: self.parameters,
-            hyperparameters: self
-                .hyperparameters
-                .iter()
-                .map(|(name, value)| (name.clone(), value.0.clone()))
-                .collect(),
+            hyperparameters: self.hyperparameters.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect(),
             trained_ms: self.trained.ms(),
             data: data.collect(),
-            metrics: self
-                .metrics
-                .iter()
-                .map(|(name, value)| (name.clone(), *value))
-                .collect(),
+            metrics: self.metrics.iter().map(|(name, value)| (name.clone(), *value)).collect(),
             author: self.author.clone(),
             reason: self.reason.clone(),
             parent: self.parent,

@@ -55,11 +55,7 @@ impl Lineage {
     /// # Errors
     /// Names the first key that says too little or too much.
     pub fn check(&self) -> Result<(), ManifestError> {
-        for (key, text) in [
-            ("architecture", &self.architecture),
-            ("author", &self.author),
-            ("reason", &self.reason),
-        ] {
+        for (key, text) in [("architecture", &self.architecture), ("author", &self.author), ("reason", &self.reason)] {
             said(&format!("lineage.{key}"), text)?;
         }
         entries("data", self.data.len(), 1)?;
@@ -67,10 +63,7 @@ impl Lineage {
         entries("hyperparameters", self.hyperparameters.len(), 0)?;
         ascending("metrics", &self.metrics)?;
         ascending("hyperparameters", &self.hyperparameters)?;
-        self.data
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, data)| data.check(index))
+        self.data.iter().enumerate().try_for_each(|(index, data)| data.check(index))
     }
 }
 
@@ -81,24 +74,13 @@ impl TrainingData {
         if self.to_ms < self.from_ms {
             return Err(ManifestError::new(key("to"), "lies before `from`"));
         }
-        if self.rows == 0 {
-            Err(ManifestError::new(key("rows"), "must be above 0"))
-        } else {
-            Ok(())
-        }
+        if self.rows == 0 { Err(ManifestError::new(key("rows"), "must be above 0")) } else { Ok(()) }
     }
 }
 
 fn said(key: &str, text: &str) -> Result<(), ManifestError> {
     let fits = !text.trim().is_empty() && text.len() <= MAX_NOTE_BYTES;
-    if fits {
-        Ok(())
-    } else {
-        Err(ManifestError::new(
-            key,
-            format!("must be a text of 1 to {MAX_NOTE_BYTES} bytes"),
-        ))
-    }
+    if fits { Ok(()) } else { Err(ManifestError::new(key, format!("must be a text of 1 to {MAX_NOTE_BYTES} bytes"))) }
 }
 
 fn entries(key: &str, count: usize, least: usize) -> Result<(), ManifestError> {
@@ -115,10 +97,7 @@ fn ascending<T>(key: &str, pairs: &[(String, T)]) -> Result<(), ManifestError> {
     if pairs.windows(2).all(|pair| pair[0].0 < pair[1].0) {
         return Ok(());
     }
-    Err(ManifestError::new(
-        format!("lineage.{key}"),
-        "must be strictly ascending by name",
-    ))
+    Err(ManifestError::new(format!("lineage.{key}"), "must be strictly ascending by name"))
 }
 
 impl Signed for Lineage {
@@ -155,9 +134,7 @@ impl Wire for Lineage {
             parent: fields.optional(9, "parent")?,
         };
         fields.end()?;
-        lineage
-            .check()
-            .map_err(|error| DecodeError::content(error.to_string()))?;
+        lineage.check().map_err(|error| DecodeError::content(error.to_string()))?;
         Ok(lineage)
     }
 }

@@ -48,18 +48,11 @@ impl SelfTest {
         }
         let count = self.vectors.len();
         if count == 0 || count > MAX_VECTORS {
-            return Err(ManifestError::new(
-                "selftest.vectors",
-                format!("must be 1 to {MAX_VECTORS}, not {count}"),
-            ));
+            return Err(ManifestError::new("selftest.vectors", format!("must be 1 to {MAX_VECTORS}, not {count}")));
         }
         let (rows, signals) = (contract.raw_rows(), contract.signals.len());
         let values = rows as usize * signals;
-        match self
-            .vectors
-            .iter()
-            .position(|vector| vector.window.len() != values)
-        {
+        match self.vectors.iter().position(|vector| vector.window.len() != values) {
             None => Ok(()),
             Some(index) => {
                 let given = self.vectors[index].window.len();
@@ -80,36 +73,24 @@ impl Signed for SelfTest {
 
 impl Wire for SelfTest {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.tolerance)
-            .with(2, &self.vectors)
-            .end()
+        FieldsWriter::new().with(1, &self.tolerance).with(2, &self.vectors).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("selftest", value)?;
-        let selftest = Self {
-            tolerance: fields.required(1, "tolerance")?,
-            vectors: fields.required(2, "vectors")?,
-        };
+        let selftest = Self { tolerance: fields.required(1, "tolerance")?, vectors: fields.required(2, "vectors")? };
         fields.end().map(|()| selftest)
     }
 }
 
 impl Wire for Vector {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.window)
-            .with(2, &self.score)
-            .end()
+        FieldsWriter::new().with(1, &self.window).with(2, &self.score).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("vector", value)?;
-        let vector = Self {
-            window: fields.required(1, "window")?,
-            score: fields.required(2, "score")?,
-        };
+        let vector = Self { window: fields.required(1, "window")?, score: fields.required(2, "score")? };
         fields.end().map(|()| vector)
     }
 }

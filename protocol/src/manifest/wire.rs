@@ -1,9 +1,6 @@
 //! Manifests as canonical CBOR. Keys are never reused; key 0 is free for a format number, should one ever be needed.
 
-use super::{
-    Blob, Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, TensorSpec,
-    Transform,
-};
+use super::{Blob, Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, TensorSpec, Transform};
 use crate::cbor::{Coded, DecodeError, Fields, FieldsWriter, Signed, Value, Wire};
 use crate::limit::MAX_MANIFEST_BYTES;
 
@@ -45,27 +42,19 @@ impl Wire for Manifest {
             issued_ms: fields.required(11, "issued_ms")?,
         };
         fields.end()?;
-        manifest
-            .check()
-            .map_err(|error| DecodeError::content(error.to_string()))?;
+        manifest.check().map_err(|error| DecodeError::content(error.to_string()))?;
         Ok(manifest)
     }
 }
 
 impl Wire for Blob {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.digest)
-            .with(2, &self.length)
-            .end()
+        FieldsWriter::new().with(1, &self.digest).with(2, &self.length).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("blob", value)?;
-        let blob = Self {
-            digest: fields.required(1, "digest")?,
-            length: fields.required(2, "length")?,
-        };
+        let blob = Self { digest: fields.required(1, "digest")?, length: fields.required(2, "length")? };
         fields.end().map(|()| blob)
     }
 }
@@ -78,34 +67,22 @@ impl Wire for ModelKind {
     fn to_value(&self) -> Value {
         let fields = FieldsWriter::new();
         match self {
-            Self::Autoencoder { reconstruction } => {
-                fields.with(1, &AUTOENCODER).with(2, reconstruction).end()
-            }
+            Self::Autoencoder { reconstruction } => fields.with(1, &AUTOENCODER).with(2, reconstruction).end(),
             Self::Forecaster { forecast } => fields.with(1, &FORECASTER).with(2, forecast).end(),
-            Self::Score {
-                score,
-                contribution,
-            } => fields
-                .with(1, &SCORE)
-                .with(2, score)
-                .with_some(3, contribution.as_ref())
-                .end(),
+            Self::Score { score, contribution } => {
+                fields.with(1, &SCORE).with(2, score).with_some(3, contribution.as_ref()).end()
+            }
         }
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("kind", value)?;
         let kind = match fields.required(1, "kind")? {
-            AUTOENCODER => Self::Autoencoder {
-                reconstruction: fields.required(2, "reconstruction")?,
-            },
-            FORECASTER => Self::Forecaster {
-                forecast: fields.required(2, "forecast")?,
-            },
-            SCORE => Self::Score {
-                score: fields.required(2, "score")?,
-                contribution: fields.optional(3, "contribution")?,
-            },
+            AUTOENCODER => Self::Autoencoder { reconstruction: fields.required(2, "reconstruction")? },
+            FORECASTER => Self::Forecaster { forecast: fields.required(2, "forecast")? },
+            SCORE => {
+                Self::Score { score: fields.required(2, "score")?, contribution: fields.optional(3, "contribution")? }
+            }
             other => return Err(DecodeError::content(format!("{other} is no kind of model"))),
         };
         fields.end().map(|()| kind)
@@ -114,18 +91,12 @@ impl Wire for ModelKind {
 
 impl Wire for TensorSpec {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.name)
-            .with(2, &self.shape)
-            .end()
+        FieldsWriter::new().with(1, &self.name).with(2, &self.shape).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("input", value)?;
-        let input = Self {
-            name: fields.required(1, "name")?,
-            shape: fields.required(2, "shape")?,
-        };
+        let input = Self { name: fields.required(1, "name")?, shape: fields.required(2, "shape")? };
         fields.end().map(|()| input)
     }
 }
@@ -242,11 +213,7 @@ impl Wire for Calibration {
 
 impl Wire for ModelLimits {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(1, &self.memory_bytes)
-            .with(2, &self.load_ms)
-            .with(3, &self.row_us)
-            .end()
+        FieldsWriter::new().with(1, &self.memory_bytes).with(2, &self.load_ms).with(3, &self.row_us).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {

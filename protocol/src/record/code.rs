@@ -44,13 +44,7 @@ impl Coded for PreviousEnd {
 
 impl Coded for SwapReason {
     const WHAT: &'static str = "reason of a swap";
-    const ALL: &'static [Self] = &[
-        Self::Start,
-        Self::Assigned,
-        Self::Rollback,
-        Self::Fault,
-        Self::Extend,
-    ];
+    const ALL: &'static [Self] = &[Self::Start, Self::Assigned, Self::Rollback, Self::Fault, Self::Extend];
 
     fn code(self) -> u8 {
         self as u8
@@ -59,13 +53,7 @@ impl Coded for SwapReason {
 
 impl Coded for Cause {
     const WHAT: &'static str = "cause of an anomaly";
-    const ALL: &'static [Self] = &[
-        Self::Model,
-        Self::Baseline,
-        Self::Missing,
-        Self::Frozen,
-        Self::ModelFault,
-    ];
+    const ALL: &'static [Self] = &[Self::Model, Self::Baseline, Self::Missing, Self::Frozen, Self::ModelFault];
 
     fn code(self) -> u8 {
         self as u8
@@ -92,14 +80,8 @@ impl Coded for Verdict {
 
 impl Coded for Stage {
     const WHAT: &'static str = "stage of a deployment";
-    const ALL: &'static [Self] = &[
-        Self::Assigned,
-        Self::Verified,
-        Self::Fetched,
-        Self::Tried,
-        Self::Live,
-        Self::Refused,
-    ];
+    const ALL: &'static [Self] =
+        &[Self::Assigned, Self::Verified, Self::Fetched, Self::Tried, Self::Live, Self::Refused];
 
     fn code(self) -> u8 {
         self as u8

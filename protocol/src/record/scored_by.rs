@@ -49,22 +49,12 @@ struct Form {
 impl From<ScoredBy> for Form {
     fn from(by: ScoredBy) -> Self {
         match by {
-            ScoredBy::Model {
-                model,
-                artifact,
-                manifest,
-            } => Self {
-                model: Some(model),
-                artifact: Some(artifact),
-                manifest: Some(manifest),
-                baseline: None,
-            },
-            ScoredBy::Baseline { version } => Self {
-                model: None,
-                artifact: None,
-                manifest: None,
-                baseline: Some(version),
-            },
+            ScoredBy::Model { model, artifact, manifest } => {
+                Self { model: Some(model), artifact: Some(artifact), manifest: Some(manifest), baseline: None }
+            }
+            ScoredBy::Baseline { version } => {
+                Self { model: None, artifact: None, manifest: None, baseline: Some(version) }
+            }
         }
     }
 }
@@ -74,11 +64,7 @@ impl TryFrom<Form> for ScoredBy {
 
     fn try_from(form: Form) -> Result<Self, Self::Error> {
         match (form.model, form.artifact, form.manifest, form.baseline) {
-            (Some(model), Some(artifact), Some(manifest), None) => Ok(Self::Model {
-                model,
-                artifact,
-                manifest,
-            }),
+            (Some(model), Some(artifact), Some(manifest), None) => Ok(Self::Model { model, artifact, manifest }),
             (None, None, None, Some(version)) => Ok(Self::Baseline { version }),
             _ => Err("who scored is a model with its artifact and manifest, or a baseline"),
         }
@@ -92,21 +78,11 @@ mod tests {
 
     #[test]
     fn people_see_the_model_or_the_baseline() {
-        assert_eq!(
-            serde_json::to_string(&ScoredBy::Baseline { version: 1 }).unwrap(),
-            r#"{"baseline":1}"#
-        );
+        assert_eq!(serde_json::to_string(&ScoredBy::Baseline { version: 1 }).unwrap(), r#"{"baseline":1}"#);
         let digest = Digest::of(b"x");
-        let by = ScoredBy::Model {
-            model: "pump@2".parse().unwrap(),
-            artifact: digest,
-            manifest: digest,
-        };
+        let by = ScoredBy::Model { model: "pump@2".parse().unwrap(), artifact: digest, manifest: digest };
         let json = serde_json::to_string(&by).unwrap();
-        assert_eq!(
-            json,
-            format!(r#"{{"model":"pump@2","artifact":"{digest}","manifest":"{digest}"}}"#)
-        );
+        assert_eq!(json, format!(r#"{{"model":"pump@2","artifact":"{digest}","manifest":"{digest}"}}"#));
         assert_eq!(serde_json::from_str::<ScoredBy>(&json).unwrap(), by);
         assert!(serde_json::from_str::<ScoredBy>(r#"{"model":"pump@2"}"#).is_err());
     }

@@ -25,10 +25,7 @@ impl Wire for Record {
         let kind: RecordKind = fields.required(1, "kind")?;
         let BodyValue(body) = fields.required(2, "body")?;
         fields.end()?;
-        Ok(Self {
-            stamp,
-            body: body_from_value(kind, body)?,
-        })
+        Ok(Self { stamp, body: body_from_value(kind, body)? })
     }
 }
 
@@ -48,35 +45,16 @@ impl Wire for BodyValue {
 fn body_to_value(body: &Body) -> Value {
     let fields = FieldsWriter::new();
     match body {
-        Body::Boot {
-            agent_version,
-            previous,
-        } => fields.with(0, agent_version).with(1, previous).end(),
+        Body::Boot { agent_version, previous } => fields.with(0, agent_version).with(1, previous).end(),
         Body::Swap(swap) => swap.to_value(),
         Body::Anomaly(anomaly) => anomaly.to_value(),
         Body::Gap { from, to, reason } => fields.with(0, from).with(1, to).with(2, reason).end(),
-        Body::Clock {
-            old_ms,
-            new_ms,
-            quality,
-        } => fields
-            .with(0, old_ms)
-            .with(1, new_ms)
-            .with(2, quality)
-            .end(),
+        Body::Clock { old_ms, new_ms, quality } => fields.with(0, old_ms).with(1, new_ms).with(2, quality).end(),
         Body::Config { digest } => fields.with(0, digest).end(),
         Body::Drop(dropped) => dropped.to_value(),
-        Body::Verdict {
-            record,
-            verdict,
-            by,
-            note,
-        } => fields
-            .with(0, record)
-            .with(1, verdict)
-            .with(2, by)
-            .with_some(3, note.as_ref())
-            .end(),
+        Body::Verdict { record, verdict, by, note } => {
+            fields.with(0, record).with(1, verdict).with(2, by).with_some(3, note.as_ref()).end()
+        }
         Body::Ack { epoch, upto } => fields.with(0, epoch).with(1, upto).end(),
         Body::Deploy(step) => step.to_value(),
     }
@@ -99,10 +77,8 @@ fn body_from_value(kind: RecordKind, value: Value) -> Result<Body, DecodeError> 
 
 fn boot(value: Value) -> Result<Body, DecodeError> {
     let mut fields = Fields::of("boot", value)?;
-    let body = Body::Boot {
-        agent_version: fields.required(0, "agent_version")?,
-        previous: fields.required(1, "previous")?,
-    };
+    let body =
+        Body::Boot { agent_version: fields.required(0, "agent_version")?, previous: fields.required(1, "previous")? };
     fields.end().map(|()| body)
 }
 
@@ -128,9 +104,7 @@ fn clock(value: Value) -> Result<Body, DecodeError> {
 
 fn config(value: Value) -> Result<Body, DecodeError> {
     let mut fields = Fields::of("config", value)?;
-    let body = Body::Config {
-        digest: fields.required(0, "digest")?,
-    };
+    let body = Body::Config { digest: fields.required(0, "digest")? };
     fields.end().map(|()| body)
 }
 
@@ -140,20 +114,14 @@ fn verdict(value: Value) -> Result<Body, DecodeError> {
         record: fields.required(0, "record")?,
         verdict: fields.required(1, "verdict")?,
         by: short(fields.required(2, "by")?, MAX_NOTE_BYTES)?,
-        note: fields
-            .optional(3, "note")?
-            .map(|note| short(note, MAX_NOTE_BYTES))
-            .transpose()?,
+        note: fields.optional(3, "note")?.map(|note| short(note, MAX_NOTE_BYTES)).transpose()?,
     };
     fields.end().map(|()| body)
 }
 
 fn ack(value: Value) -> Result<Body, DecodeError> {
     let mut fields = Fields::of("ack", value)?;
-    let body = Body::Ack {
-        epoch: fields.required(0, "epoch")?,
-        upto: fields.required(1, "upto")?,
-    };
+    let body = Body::Ack { epoch: fields.required(0, "epoch")?, upto: fields.required(1, "upto")? };
     fields.end().map(|()| body)
 }
 
@@ -163,9 +131,7 @@ fn short(text: String, limit: usize) -> Result<String, DecodeError> {
     if length <= limit {
         Ok(text)
     } else {
-        Err(DecodeError::content(format!(
-            "a text of {length} bytes, more than {limit}"
-        )))
+        Err(DecodeError::content(format!("a text of {length} bytes, more than {limit}")))
     }
 }
 
@@ -194,15 +160,9 @@ impl Wire for Stamp {
 impl Wire for ScoredBy {
     fn to_value(&self) -> Value {
         match self {
-            Self::Model {
-                model,
-                artifact,
-                manifest,
-            } => FieldsWriter::new()
-                .with(0, model)
-                .with(1, artifact)
-                .with(2, manifest)
-                .end(),
+            Self::Model { model, artifact, manifest } => {
+                FieldsWriter::new().with(0, model).with(1, artifact).with(2, manifest).end()
+            }
             Self::Baseline { version } => FieldsWriter::new().with(3, version).end(),
         }
     }
@@ -215,9 +175,7 @@ impl Wire for ScoredBy {
                 artifact: fields.required(1, "artifact")?,
                 manifest: fields.required(2, "manifest")?,
             },
-            None => Self::Baseline {
-                version: fields.required(3, "baseline")?,
-            },
+            None => Self::Baseline { version: fields.required(3, "baseline")? },
         };
         fields.end().map(|()| by)
     }
@@ -280,20 +238,14 @@ impl Wire for Anomaly {
         if top <= MAX_TOP {
             Ok(anomaly)
         } else {
-            Err(DecodeError::content(format!(
-                "anomaly.top: {top} are more than {MAX_TOP}"
-            )))
+            Err(DecodeError::content(format!("anomaly.top: {top} are more than {MAX_TOP}")))
         }
     }
 }
 
 impl Wire for Contribution {
     fn to_value(&self) -> Value {
-        FieldsWriter::new()
-            .with(0, &self.signal)
-            .with(1, &self.share)
-            .with_some(2, self.value.as_ref())
-            .end()
+        FieldsWriter::new().with(0, &self.signal).with(1, &self.share).with_some(2, self.value.as_ref()).end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
@@ -349,10 +301,7 @@ impl Wire for DeployStep {
             model: fields.required(1, "model")?,
             manifest: fields.required(2, "manifest")?,
             stage: fields.required(3, "stage")?,
-            detail: fields
-                .optional(4, "detail")?
-                .map(|detail| short(detail, MAX_DETAIL_BYTES))
-                .transpose()?,
+            detail: fields.optional(4, "detail")?.map(|detail| short(detail, MAX_DETAIL_BYTES)).transpose()?,
         };
         fields.end().map(|()| step)
     }

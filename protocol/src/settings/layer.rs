@@ -31,26 +31,16 @@ pub fn layered<T: DeserializeOwned>(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
     let mut places = Places::default();
-    let files: Vec<String> = documents
-        .iter()
-        .map(|document| places.add_file(document))
-        .collect();
+    let files: Vec<String> = documents.iter().map(|document| places.add_file(document)).collect();
     let merged = lay_over(DeTable::new(), &files, &places)?;
     let overrides = overrides(&merged, environment);
-    let overrides: Vec<String> = overrides
-        .iter()
-        .map(|(name, line)| places.add_variable(name, line))
-        .collect();
+    let overrides: Vec<String> = overrides.iter().map(|(name, line)| places.add_variable(name, line)).collect();
     let merged = lay_over(merged, &overrides, &places)?;
     let root = Spanned::new(0..0, merged.clone());
     T::deserialize(toml::Deserializer::from(root)).map_err(|error| places.explain(&error, &merged))
 }
 
-fn lay_over<'i>(
-    mut merged: DeTable<'i>,
-    texts: &'i [String],
-    places: &Places,
-) -> Result<DeTable<'i>, SettingsError> {
+fn lay_over<'i>(mut merged: DeTable<'i>, texts: &'i [String], places: &Places) -> Result<DeTable<'i>, SettingsError> {
     for text in texts {
         let table = DeTable::parse(text).map_err(|error| places.explain(&error, &merged))?;
         merge(&mut merged, table.into_inner());
@@ -59,20 +49,12 @@ fn lay_over<'i>(
 }
 
 /// The variables that set something, in the order of their paths, each with its line of TOML.
-fn overrides(
-    merged: &DeTable<'_>,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Vec<(String, String)> {
-    let mut found: Vec<_> = environment
-        .into_iter()
-        .filter_map(|(name, value)| Some((path_of(&name)?, name, value)))
-        .collect();
+fn overrides(merged: &DeTable<'_>, environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut found: Vec<_> =
+        environment.into_iter().filter_map(|(name, value)| Some((path_of(&name)?, name, value))).collect();
     found.sort();
     let line = |(path, name, value): (Vec<String>, String, String)| {
-        (
-            name,
-            override_line(&path, &value, holds_text(merged, &path)),
-        )
+        (name, override_line(&path, &value, holds_text(merged, &path)))
     };
     found.into_iter().map(line).collect()
 }
@@ -107,9 +89,7 @@ fn of_tables(array: &DeArray<'_>) -> bool {
 
 /// `VEDETTE_A__B` sets `a.b`.
 fn path_of(variable: &str) -> Option<Vec<String>> {
-    let name = variable
-        .strip_prefix("VEDETTE_")
-        .filter(|name| !name.is_empty())?;
+    let name = variable.strip_prefix("VEDETTE_").filter(|name| !name.is_empty())?;
     if RESERVED_VARIABLES.contains(&variable) {
         return None;
     }
@@ -127,22 +107,13 @@ fn holds_text(table: &DeTable<'_>, path: &[String]) -> bool {
             _ => return false,
         }
     }
-    table
-        .get(last.as_str())
-        .is_some_and(|value| value.get_ref().is_str())
+    table.get(last.as_str()).is_some_and(|value| value.get_ref().is_str())
 }
 
 /// A line of TOML that sets `path`.
 fn override_line(path: &[String], value: &str, as_text: bool) -> String {
-    let key: Vec<String> = path
-        .iter()
-        .map(|part| toml::Value::from(part.as_str()).to_string())
-        .collect();
+    let key: Vec<String> = path.iter().map(|part| toml::Value::from(part.as_str()).to_string()).collect();
     let is_toml = !as_text && DeValue::parse(value).is_ok();
-    let value = if is_toml {
-        value.to_owned()
-    } else {
-        toml::Value::from(value).to_string()
-    };
+    let value = if is_toml { value.to_owned() } else { toml::Value::from(value).to_string() };
     format!("{} = {value}\n", key.join("."))
 }

@@ -40,12 +40,7 @@ impl Places {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // One number is left free behind each, so that an error at its very end is still its own.
         self.end = start + text.len() + 1;
-        self.spans.push(Place {
-            name,
-            range: start..self.end,
-            text: text.to_owned(),
-            lines,
-        });
+        self.spans.push(Place { name, range: start..self.end, text: text.to_owned(), lines });
         let mut padded = "\n".repeat(start);
         padded.push_str(text);
         padded
@@ -67,10 +62,7 @@ impl Places {
             } else {
                 format!("unknown key; known here: {}", known.join(", "))
             }
-        } else if let Some(missing) = message
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.strip_suffix('`'))
-        {
+        } else if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
             path.push(missing.to_owned());
             "is missing".to_owned()
         } else {
@@ -78,29 +70,15 @@ impl Places {
         };
         let (place, line) = self.find(at);
         let key = (!path.is_empty()).then(|| dotted(&path));
-        SettingsError {
-            place,
-            line,
-            key,
-            problem,
-            nearest,
-        }
+        SettingsError { place, line, key, problem, nearest }
     }
 
     fn find(&self, at: usize) -> (String, Option<usize>) {
-        let Some(place) = self
-            .spans
-            .iter()
-            .find(|place| place.range.contains(&at))
-            .or(self.spans.last())
-        else {
+        let Some(place) = self.spans.iter().find(|place| place.range.contains(&at)).or(self.spans.last()) else {
             return ("settings".to_owned(), None);
         };
         let within = at.saturating_sub(place.range.start).min(place.text.len());
-        let line = 1 + place.text.as_bytes()[..within]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+        let line = 1 + place.text.as_bytes()[..within].iter().filter(|byte| **byte == b'\n').count();
         (place.name.clone(), place.lines.then_some(line))
     }
 }
@@ -125,12 +103,7 @@ fn search(table: &DeTable<'_>, at: usize, path: &mut Vec<String>, best: &mut Vec
     }
 }
 
-fn search_value(
-    value: &Spanned<DeValue<'_>>,
-    at: usize,
-    path: &mut Vec<String>,
-    best: &mut Vec<String>,
-) {
+fn search_value(value: &Spanned<DeValue<'_>>, at: usize, path: &mut Vec<String>, best: &mut Vec<String>) {
     if value.span().contains(&at) && path.len() > best.len() {
         best.clone_from(path);
     }
@@ -143,11 +116,7 @@ fn search_value(
                 path.pop();
             }
         }
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => {}
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 
@@ -166,20 +135,12 @@ fn dotted(path: &[String]) -> String {
 fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
     let rest = message.strip_prefix("unknown field `")?;
     let (unknown, rest) = rest.split_once('`')?;
-    let known = rest
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect();
+    let known = rest.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     Some((unknown.to_owned(), known))
 }
 
 fn nearest_of(unknown: &str, known: &[String]) -> Option<String> {
     let likeness = |key: &String| (strsim::jaro_winkler(unknown, key), key.clone());
-    let best = known
-        .iter()
-        .map(likeness)
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = known.iter().map(likeness).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= WORTH_NAMING).then_some(best.1)
 }

@@ -19,10 +19,7 @@ pub struct QuantityError {
 
 impl QuantityError {
     fn new(text: &str, what: &'static str) -> Self {
-        Self {
-            text: text.chars().take(40).collect(),
-            what,
-        }
+        Self { text: text.chars().take(40).collect(), what }
     }
 }
 
@@ -31,8 +28,7 @@ impl QuantityError {
 pub struct DurationText(Duration);
 
 impl DurationText {
-    const WHAT: &'static str =
-        "length of time: write a whole number and its unit, as in 250ms, 30s, 5m, 2h or 7d";
+    const WHAT: &'static str = "length of time: write a whole number and its unit, as in 250ms, 30s, 5m, 2h or 7d";
     /// Units and their nanoseconds, largest first.
     const UNITS: [(&'static str, u64); 7] = [
         ("d", 86_400_000_000_000),
@@ -61,8 +57,7 @@ impl FromStr for DurationText {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let nanoseconds =
-            quantity(text, &Self::UNITS).ok_or_else(|| QuantityError::new(text, Self::WHAT))?;
+        let nanoseconds = quantity(text, &Self::UNITS).ok_or_else(|| QuantityError::new(text, Self::WHAT))?;
         Ok(Self(Duration::from_nanos(nanoseconds)))
     }
 }
@@ -79,15 +74,9 @@ impl fmt::Display for DurationText {
 pub struct SizeText(u64);
 
 impl SizeText {
-    const WHAT: &'static str =
-        "size: write a whole number and its unit, as in 512B, 4KiB, 64MiB or 2GiB";
+    const WHAT: &'static str = "size: write a whole number and its unit, as in 512B, 4KiB, 64MiB or 2GiB";
     /// Units and their bytes, largest first.
-    const UNITS: [(&'static str, u64); 4] = [
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("B", 1),
-    ];
+    const UNITS: [(&'static str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
     /// A size that prints as `64MiB`.
     #[must_use]
@@ -112,9 +101,7 @@ impl FromStr for SizeText {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        quantity(text, &Self::UNITS)
-            .map(Self)
-            .ok_or_else(|| QuantityError::new(text, Self::WHAT))
+        quantity(text, &Self::UNITS).map(Self).ok_or_else(|| QuantityError::new(text, Self::WHAT))
     }
 }
 
@@ -160,20 +147,13 @@ impl fmt::Display for TimeText {
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units
-        .iter()
-        .find(|(name, _)| *name == unit.trim_start_matches(' '))?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start_matches(' '))?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 fn in_largest_unit(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
-    let whole = units
-        .iter()
-        .find(|(_, factor)| amount >= *factor && amount.is_multiple_of(*factor));
-    whole.map_or_else(
-        || zero.to_owned(),
-        |(name, factor)| format!("{}{name}", amount / factor),
-    )
+    let whole = units.iter().find(|(_, factor)| amount >= *factor && amount.is_multiple_of(*factor));
+    whole.map_or_else(|| zero.to_owned(), |(name, factor)| format!("{}{name}", amount / factor))
 }
 
 impl Serialize for DurationText {
@@ -216,10 +196,7 @@ impl<'de> Deserialize<'de> for TimeText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Quantity {
             what: "time, as in 2026-11-21T09:30:00Z",
-            parse: |text| {
-                text.parse()
-                    .map_err(|e: crate::time::TimeError| e.to_string())
-            },
+            parse: |text| text.parse().map_err(|e: crate::time::TimeError| e.to_string()),
         })
     }
 }
@@ -256,10 +233,7 @@ mod tests {
     #[test]
     fn quantities_read_back_what_they_print() {
         for text in ["250ms", "30s", "5m", "2h", "7d", "10us", "1ns", "0s", "90s"] {
-            assert_eq!(
-                text.parse::<DurationText>().unwrap().to_string(),
-                if text == "90s" { "90s" } else { text }
-            );
+            assert_eq!(text.parse::<DurationText>().unwrap().to_string(), if text == "90s" { "90s" } else { text });
         }
         for text in ["512B", "4KiB", "64MiB", "2GiB", "0B"] {
             assert_eq!(text.parse::<SizeText>().unwrap().to_string(), text);
@@ -269,15 +243,7 @@ mod tests {
 
     #[test]
     fn a_quantity_without_its_unit_or_out_of_range_is_refused() {
-        for bad in [
-            "",
-            "30",
-            "s",
-            "1.5s",
-            "-1s",
-            "30 parsecs",
-            "99999999999999d",
-        ] {
+        for bad in ["", "30", "s", "1.5s", "-1s", "30 parsecs", "99999999999999d"] {
             assert!(bad.parse::<DurationText>().is_err(), "{bad}");
         }
         for bad in ["64", "64MB", "64mib", "99999999999GiB"] {
@@ -292,22 +258,12 @@ mod tests {
 
     #[test]
     fn a_time_in_toml_may_be_quoted_or_not() {
-        let quoted: Sample =
-            crate::settings::from_toml("at = \"2026-11-21T09:30:00Z\"", "t").unwrap();
+        let quoted: Sample = crate::settings::from_toml("at = \"2026-11-21T09:30:00Z\"", "t").unwrap();
         let plain: Sample = crate::settings::from_toml("at = 2026-11-21T09:30:00Z", "t").unwrap();
         assert_eq!(quoted.at, plain.at);
-        let error = crate::settings::from_toml::<Sample>("at = 2026-11-21", "t")
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.starts_with("t:1: `at`: `2026-11-21` is no time"),
-            "{error}"
-        );
-        let error = crate::settings::from_toml::<Sample>("at = 5", "t")
-            .err()
-            .unwrap()
-            .to_string();
+        let error = crate::settings::from_toml::<Sample>("at = 2026-11-21", "t").err().unwrap().to_string();
+        assert!(error.starts_with("t:1: `at`: `2026-11-21` is no time"), "{error}");
+        let error = crate::settings::from_toml::<Sample>("at = 5", "t").err().unwrap().to_string();
         assert!(error.contains("as in 2026-11-21T09:30:00Z"), "{error}");
     }
 }

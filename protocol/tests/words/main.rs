@@ -1,0 +1,11 @@
+//! What this crate promises about its bytes: golden files, the CDDL, round trips, hostile input, signatures, drafts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cddl;
+mod draft;
+mod envelope;
+mod golden;
+mod hostile;
+mod roundtrip;
+mod samples;
+mod strategies;

@@ -77,6 +77,27 @@
 //! # Deleting
 //!
 //! [`Journal::prune_below`] removes whole segments, oldest first, never the newest, and syncs the folder.
+//!
+//! # Example
+//!
+//! ```
+//! use vedette_journal::{Journal, Options, Reader};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let (mut journal, recovery) = Journal::open(folder, Options::new(1))?;
+//! assert_eq!(recovery.next_sequence, 0);
+//! let sequence = journal.append(3, b"an anomaly")?;
+//! assert_eq!(journal.commit()?, sequence + 1); // durable now
+//!
+//! let mut reader = Reader::open(folder, 0)?;
+//! while let Some(entry) = reader.next_below(journal.committed())? {
+//!     assert_eq!((entry.sequence, entry.payload.as_slice()), (0, &b"an anomaly"[..]));
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod clock;
 mod cursor;

@@ -1,0 +1,135 @@
+//! `vedette audit`: who changed what, as the registry's journal has it.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{
+    Screen,
+    client::Client,
+    fault::Fault,
+    screen::{Column, Format, Sheet, say, say_json},
+};
+use crate::view::{AuditQuery, AuditView, Page};
+
+/// Entries asked for at once: the API's own limit.
+const PAGE_ENTRIES: u32 = 1_000;
+
+/// Longest text of one field in the table; `--json` has all of it.
+const FIELD_CHARS_MAX: usize = 60;
+
+/// Verbs on the audit journal.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Entries, oldest first
+    List(List),
+    /// All entries as JSON lines, oldest first, for keeping or for another program
+    Export(Export),
+}
+
+/// What `audit list` asks.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only entries after this sequence
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    limit: u32,
+}
+
+/// What `audit export` asks.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Only entries after this sequence: what an earlier export has not
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
+}
+
+/// Runs a verb on the audit journal.
+///
+/// # Errors
+/// Offline, or what the registry answered.
+pub async fn run(verb: Audit, client: &Client, screen: Screen) -> Result<(), Fault> {
+    match verb {
+        Audit::List(list) => {
+            let entries = page(client, list.after, list.limit).await?;
+            match screen.format {
+                Format::Json => say_json(&entries),
+                Format::Text => say(&list_text(&entries, screen)),
+            }
+        }
+        Audit::Export(export) => {
+            let mut after = export.after;
+            loop {
+                let entries = page(client, after, PAGE_ENTRIES).await?;
+                let Some(last) = entries.last() else { return Ok(()) };
+                after = Some(last.sequence);
+                say_json(&entries)?;
+            }
+        }
+    }
+}
+
+async fn page(client: &Client, mut after: Option<u64>, limit: u32) -> Result<Vec<AuditView>, Fault> {
+    let mut entries: Vec<AuditView> = Vec::new();
+    loop {
+        let left = limit.saturating_sub(u32::try_from(entries.len()).unwrap_or(limit));
+        if left == 0 {
+            return Ok(entries);
+        }
+        let query = AuditQuery { after, limit: Some(left.min(PAGE_ENTRIES)) };
+        let page: Page<AuditView> = client.get(&["audit"], &query).await?;
+        let Some(last) = page.items.last() else { return Ok(entries) };
+        after = Some(last.sequence);
+        entries.extend(page.items);
+    }
+}
+
+fn list_text(entries: &[AuditView], screen: Screen) -> String {
+    let mut sheet = Sheet::new(&[
+        Column::Number("SEQUENCE"),
+        Column::Text("TIME"),
+        Column::Text("BY"),
+        Column::Text("CHANGE"),
+        Column::Text("ABOUT"),
+    ]);
+    for entry in entries {
+        let kind = entry.change.get("kind").and_then(Value::as_str).unwrap_or("?");
+        sheet.row([entry.sequence.to_string(), entry.at.clone(), entry.by.clone(), kind.to_owned(), about(&entry.change)]);
+    }
+    sheet.render(screen.colour, "no entries")
+}
+
+/// The fields of a change but its kind, as `name=value`, long ones cut.
+fn about(change: &Value) -> String {
+    let Value::Object(fields) = change else { return change.to_string() };
+    let field = |(name, value): (&String, &Value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let cut = text.char_indices().nth(FIELD_CHARS_MAX).map_or(text.clone(), |(at, _)| format!("{}…", &text[..at]));
+        format!("{name}={cut}")
+    };
+    let fields: Vec<String> = fields.iter().filter(|(name, value)| *name != "kind" && !value.is_null()).map(field).collect();
+    fields.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::screen::Colour;
+
+    #[test]
+    fn an_entry_says_who_did_what_about_what() {
+        let entry = AuditView {
+            sequence: 4,
+            at_ms: 0,
+            at: "2026-01-01T00:00:00.000Z".to_owned(),
+            by: "token:ci".to_owned(),
+            change: json!({"kind": "version-published", "model": "pump@2", "note": "x".repeat(100)}),
+        };
+        let text = list_text(&[entry], Screen { format: Format::Text, colour: Colour::No });
+        assert!(text.contains("token:ci  version-published  model=pump@2"), "{text}");
+        assert!(text.contains('…') && !text.contains(&"x".repeat(100)), "{text}");
+    }
+}

@@ -1,6 +1,6 @@
 //! CBOR (RFC 8949) with limits.
 //!
-//! Whatever is read passes [`shape::check`] first: definite lengths that the input really holds, no tags, nesting of at
+//! Whatever is read is walked over (`cbor/shape.rs`) first: definite lengths that the input really holds, no tags, nesting of at
 //! most [`crate::limit::MAX_DEPTH`], nothing behind the one item. So no number in the input makes the reader reserve memory
 //! that the input does not pay for: reading `n` bytes allocates at most [`ALLOCATION_FACTOR`]` * n + `[`ALLOCATION_BASE_BYTES`].
 //!

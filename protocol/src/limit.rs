@@ -9,11 +9,11 @@ pub const MAX_RETAINED_BYTES: usize = 8 * KIB;
 /// Largest MQTT packet either side sends or accepts: the largest message (a journal batch, 64 KiB of payload) and its topic, with room to grow.
 pub const MAX_PACKET_BYTES: usize = 96 * KIB;
 
-/// Largest assignment payload. A slot is at most 48 (stream) + 75 (model) + 34 (digest) + 8 ≈ 165 bytes: 24 slots of the longest names.
+/// Largest assignment payload. The longest slot is 210 bytes (stream 50, model 78, digest 35, framing): 16 × 210 = 3.3 KiB.
 pub const MAX_ASSIGNMENT_BYTES: usize = 4 * KIB;
 
-/// Most slots of an assignment: 64 × 60 bytes of usual names stay below 4 KiB.
-pub const MAX_SLOTS: usize = 64;
+/// Most slots of an assignment: one for each stream that a device can have.
+pub const MAX_SLOTS: usize = MAX_STREAMS;
 
 /// Largest manifest payload: 512 signals × 120 bytes = 60 KiB. Manifests are never retained: they travel by HTTP or in chunks.
 pub const MAX_MANIFEST_BYTES: usize = 64 * KIB;

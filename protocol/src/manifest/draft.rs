@@ -222,6 +222,8 @@ impl Draft {
             issued_ms,
         };
         manifest.check()?;
+        fits("contract.signals", &manifest)?;
+        fits("lineage", &lineage)?;
         Ok((manifest, lineage))
     }
 }
@@ -343,6 +345,16 @@ impl LineageDraft {
             parent: self.parent,
         }
     }
+}
+
+/// Each value may be in its range and the whole still too long to be read.
+fn fits<T: cbor::Signed>(key: &str, value: &T) -> Result<(), ManifestError> {
+    let length = cbor::to_canonical(value).len();
+    if length <= T::MAX_BYTES {
+        return Ok(());
+    }
+    let problem = format!("makes {length} bytes, more than the {} allowed", T::MAX_BYTES);
+    Err(ManifestError::new(key, problem))
 }
 
 fn milliseconds(duration: DurationText) -> u64 {

@@ -17,7 +17,7 @@ const MAX_VECTORS: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
-    /// How far a score may be off, above 0 and at most 0.1: the larger of this and this times the score's size.
+    /// Largest difference between a score and the one given here, above 0 and at most 0.1.
     pub tolerance: Finite64,
     /// The cases, 1 to 1024.
     pub vectors: Vec<Vector>,

@@ -6,6 +6,7 @@ mod draft;
 mod envelope;
 mod golden;
 mod hostile;
+mod limits;
 mod roundtrip;
 mod samples;
 mod strategies;

@@ -17,8 +17,10 @@ pub(crate) struct Sample {
     /// The value as a person reads it.
     pub(crate) shown: String,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) reads_back: Box<dyn Fn(&[u8]) -> bool>,
+    pub(crate) reads_back: ReadsBack,
 }
+
+type ReadsBack = Box<dyn Fn(&[u8]) -> bool>;
 
 fn carried<T: Message + PartialEq + Debug + 'static>(name: &'static str, rule: &'static str, value: T) -> Sample {
     let (shown, bytes) = (format!("{value:#?}"), value.encode());

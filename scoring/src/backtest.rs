@@ -5,12 +5,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::Serialize;
 use vedette_protocol::ScoredBy;
 
 use crate::baseline;
+use crate::clock::Stopwatch;
 use crate::decision::Decision;
 use crate::eval::{Event, EventRules, events, nab, period, vus_pr};
 use crate::features::ContractMismatch;
@@ -175,10 +175,10 @@ pub fn run(backtest: &Backtest<'_>, mut each_row: impl FnMut(ScoredRow<'_>)) -> 
         if kept.scores.len() == ROWS_MAX {
             return Err(BacktestError::TooLong(file()));
         }
-        let begin = Instant::now();
+        let watch = Stopwatch::start();
         let decision = scorer.score(number, &row.sample);
-        let took = begin.elapsed();
-        kept.nanoseconds.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
+        let took = watch.ns();
+        kept.nanoseconds.push(u32::try_from(took).unwrap_or(u32::MAX));
         let at_ms = row.sample.at_ms;
         let in_window = backtest.windows.iter().any(|(from, to)| (*from..=*to).contains(&at_ms));
         let label = labelled.then(|| row.label.unwrap_or(in_window));

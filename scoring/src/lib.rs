@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`sample`](Sample) | rows as a source gives them, and the schema that names their columns |
 //! | features | a contract's transforms, fills and window over raw rows |
-//! | engine | runs a graph; the one file that names tract |
+//! | engine | runs a graph; `engine/tract.rs` is the one file that names tract |
 //! | [`model`](Model) | a graph and its manifest: what goes in, what the numbers mean |
 //! | [`scorer`](StreamScorer) | one stream, row by row, to decisions |
 //! | [`baseline`] | the built-in detector that needs no model |
@@ -24,6 +24,7 @@ pub mod replay;
 pub mod selftest;
 pub mod trial;
 
+mod clock;
 mod decision;
 mod engine;
 mod features;

@@ -202,7 +202,7 @@ pub struct Session {
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>) -> Session {
-        let (runner, outputs) = (Runner::new(&model.engine), Outputs::new(&model.engine));
+        let (runner, outputs) = (Runner::new(&model.engine), Outputs::new(model.engine.outputs()));
         Session { model, runner, outputs, seen: Vec::new(), scores: Vec::new(), contributions: Vec::new(), fault: None }
     }
 

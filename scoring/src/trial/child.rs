@@ -1,16 +1,15 @@
 //! The child's side: limits on itself first, then the model.
 
 use std::io::{Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use vedette_protocol::{Digest, Exit, Manifest, SelfTest, cbor};
 
 use super::{Answer, REQUEST_MAX, Request, TrialReport};
-use crate::engine::one_line;
+use crate::clock::Stopwatch;
+use crate::engine::fenced;
 use crate::model::{Model, Session};
 use crate::selftest;
 
@@ -18,21 +17,16 @@ use crate::selftest;
 const FILES_MAX: u64 = 32;
 /// Windows that are timed, and how long at most.
 const TIMED_RUNS: usize = 300;
-const TIMED_FOR: Duration = Duration::from_millis(500);
-/// Page size for `/proc/self/statm`.
+const TIMED_NS: u64 = 500_000_000;
 const KIB: u64 = 1024;
 
 /// Runs one trial: the request comes on standard input, the report goes to standard output. Does not return an error: what went
 /// wrong is in the report.
 pub fn child_main() -> ExitCode {
-    let answer = match catch_unwind(AssertUnwindSafe(try_model)) {
+    let answer = match fenced(try_model) {
         Ok(Ok(report)) => Answer::Passed(report),
         Ok(Err(reason)) => Answer::Refused { reason },
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Answer::Panicked { message: one_line(&text.unwrap_or_default()) }
-        }
+        Err(message) => Answer::Panicked { message },
     };
     let Ok(json) = serde_json::to_vec(&answer) else { return Exit::Failed.into() };
     match std::io::stdout().lock().write_all(&json) {
@@ -66,9 +60,9 @@ fn try_model() -> Result<TrialReport, String> {
     }
     let onnx = std::fs::read(&request.artifact).map_err(|e| format!("couldn't read the artifact: {e}"))?;
 
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     let model = Model::load(&manifest, Digest::of(&request.manifest), &onnx).map_err(|e| e.to_string())?;
-    let load_ms = begin.elapsed().as_secs_f64() * 1000.0;
+    let load_ms = watch.ns() as f64 / 1e6;
     drop(onnx);
     let model = Arc::new(model);
     let largest_difference = selftest::check(&model, &tests).map_err(|e| e.to_string())?;
@@ -125,12 +119,12 @@ fn status_kib(key: &str) -> Option<u64> {
 fn row_time(model: &Arc<Model>) -> (u64, u64) {
     let window = vec![0.0; model.window_numbers()];
     let mut session = Session::new(Arc::clone(model));
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     let mut times = Vec::with_capacity(TIMED_RUNS);
-    while times.len() < TIMED_RUNS && (times.is_empty() || begin.elapsed() < TIMED_FOR) {
-        let one = Instant::now();
+    while times.len() < TIMED_RUNS && (times.is_empty() || watch.ns() < TIMED_NS) {
+        let one = Stopwatch::start();
         session.run(&window);
-        times.push(u64::try_from(one.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        times.push(one.ns());
     }
     times.sort_unstable();
     let at = |part: usize| times.get((times.len() - 1) * part / 100).copied().unwrap_or(u64::MAX);

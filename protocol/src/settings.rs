@@ -16,10 +16,6 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-/// Environment variables that begin like overrides but are options of the programs, and so never settings.
-pub const RESERVED_VARIABLES: [&str; 5] =
-    ["VEDETTE_CONFIG", "VEDETTE_URL", "VEDETTE_TOKEN", "VEDETTE_TOKEN_FILE", "VEDETTE_LOG"];
-
 /// A mistake in settings: which key, where, what is wrong, and what may have been meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
@@ -161,8 +157,9 @@ mod tests {
     fn drop_ins_and_the_environment_lie_over_the_main_file() {
         let environment = variables(&[
             ("VEDETTE_REGISTRY__BROKER", "c"),
-            ("VEDETTE_DEVICE", "17"),
+            ("VEDETTE__DEVICE", "17"),
             ("VEDETTE_CONFIG", "x"),
+            ("VEDETTE_SERVICE_HOST", "10.0.0.1"),
             ("HOME", "/"),
         ]);
         let sample: Sample = layered(&documents(), environment).unwrap();

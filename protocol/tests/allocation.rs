@@ -133,16 +133,30 @@ fn hostile(length: usize) -> Vec<Vec<u8>> {
     inputs
 }
 
+/// Counts that the input does not hold, where a reader would reserve memory for them before it has seen one.
+fn empty_promises() -> Vec<Vec<u8>> {
+    let huge = [0x1a, 0x00, 0xff, 0xff, 0xff];
+    let promise = |major: u8| [&[major << 5 | 0x1a][..], &huge[1..]].concat();
+    let keys = ["streams", "records", "bytes", "device", "unknown"];
+    let pairs = keys.into_iter().flat_map(|key| [2, 3, 4, 5].map(|major| field(&[0xa1], key, &promise(major))));
+    pairs.collect()
+}
+
+/// The most that `read` has alive while it reads `bytes`.
+fn most_alive(read: Read, bytes: &[u8]) -> usize {
+    let before = ALIVE.load(Ordering::SeqCst);
+    MOST.store(before, Ordering::SeqCst);
+    read(bytes);
+    MOST.load(Ordering::SeqCst) - before
+}
+
 #[test]
 fn reading_allocates_no_more_than_the_stated_limit() {
     let mut worst = (0.0, String::new());
     for length in [0, 64, 1000, 4000, 16_000, 65_000, 260_000] {
         for (index, bytes) in hostile(length).iter().enumerate() {
             for (name, read) in READERS {
-                let before = ALIVE.load(Ordering::SeqCst);
-                MOST.store(before, Ordering::SeqCst);
-                read(bytes);
-                let most = MOST.load(Ordering::SeqCst) - before;
+                let most = most_alive(read, bytes);
                 let limit = ALLOCATION_FACTOR * bytes.len() + ALLOCATION_BASE_BYTES;
                 assert!(
                     most <= limit,
@@ -154,6 +168,12 @@ fn reading_allocates_no_more_than_the_stated_limit() {
                     worst = (factor, format!("{name}, input {index} of {} bytes: {most} bytes", bytes.len()));
                 }
             }
+        }
+    }
+    for (name, read) in READERS {
+        for bytes in empty_promises() {
+            let most = most_alive(read, &bytes);
+            assert!(most < 8192, "{name}: {most} bytes for a promise of {bytes:02x?}");
         }
     }
     println!("most for a byte: {:.1} ({})", worst.0, worst.1);

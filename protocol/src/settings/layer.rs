@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::SettingsError;
 use super::place::Places;
-use super::{RESERVED_VARIABLES, SettingsError};
 
 /// One text of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Document {
 }
 
 /// Reads `documents` laid over one another in their order, and over them `environment`: pairs of the process's
-/// environment, of which `VEDETTE_A__B=value` sets `a.b` ([`RESERVED_VARIABLES`] and others are passed over). A value
+/// environment, of which `VEDETTE_A__B=value` sets `a.b` and `VEDETTE__A=value` sets `a`; all others are passed over. A value
 /// that is TOML is taken as such (`5`, `true`, `["a"]`) unless a text stands in its place; anything else is a text.
 ///
 /// # Errors
@@ -87,13 +87,14 @@ fn of_tables(array: &DeArray<'_>) -> bool {
     !array.is_empty() && array.iter().all(|item| item.get_ref().is_table())
 }
 
-/// `VEDETTE_A__B` sets `a.b`.
+/// `VEDETTE_A__B` sets `a.b`, and `VEDETTE__A` sets `a`.
+///
+/// Two underscores make a setting. Names with single ones are options of the programs (`VEDETTE_CONFIG`) or come from
+/// elsewhere: a container platform adds `VEDETTE_SERVICE_HOST` for a service called vedette, and nothing may fail for it.
 fn path_of(variable: &str) -> Option<Vec<String>> {
-    let name = variable.strip_prefix("VEDETTE_").filter(|name| !name.is_empty())?;
-    if RESERVED_VARIABLES.contains(&variable) {
-        return None;
-    }
-    Some(name.split("__").map(str::to_ascii_lowercase).collect())
+    let name = variable.strip_prefix("VEDETTE_")?;
+    let path = name.strip_prefix('_').or(name.contains("__").then_some(name))?;
+    Some(path.split("__").map(str::to_ascii_lowercase).collect())
 }
 
 fn holds_text(table: &DeTable<'_>, path: &[String]) -> bool {

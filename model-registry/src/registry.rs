@@ -11,6 +11,7 @@
 pub mod anomalies;
 mod apply;
 pub mod assign;
+mod audited;
 pub mod devices;
 mod error;
 pub mod ingest;
@@ -126,6 +127,12 @@ impl Registry {
             return Ok(None);
         };
         Ok(Some(self.inner.blobs.read_small(&version.published.envelope)?))
+    }
+
+    /// Largest file that may be uploaded, in bytes.
+    #[must_use]
+    pub fn max_artifact_bytes(&self) -> u64 {
+        self.inner.config.http.max_artifact_bytes
     }
 
     fn now_ms(&self) -> i64 {

@@ -39,12 +39,12 @@ pub struct ModelSummary {
     #[schema(value_type = String)]
     pub name: ModelName,
     /// The highest version.
-    #[schema(value_type = u32)]
+    #[schema(value_type = String)]
     pub latest: ModelVersion,
     /// How many versions there are.
     pub versions: u32,
     /// Aliases and the versions they point to.
-    #[schema(value_type = BTreeMap<String, u32>)]
+    #[schema(value_type = BTreeMap<String, String>)]
     pub aliases: BTreeMap<String, ModelVersion>,
     /// When the highest version was pushed, RFC 3339.
     pub updated: String,
@@ -73,11 +73,11 @@ pub struct VersionSummary {
     #[schema(value_type = String)]
     pub lineage: Digest,
     /// Lowest version of this name that may still run.
-    #[schema(value_type = u32)]
+    #[schema(value_type = String)]
     pub floor: ModelVersion,
     /// The version this one was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<String>)]
     pub parent: Option<ModelVersion>,
     /// Why this version was made (from the lineage).
     pub reason: String,
@@ -137,7 +137,7 @@ pub struct PushRequest {
 #[serde(deny_unknown_fields)]
 pub struct AliasRequest {
     /// The version the alias shall point to.
-    #[schema(value_type = u32)]
+    #[schema(value_type = String)]
     pub version: ModelVersion,
 }
 

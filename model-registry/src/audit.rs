@@ -1,0 +1,284 @@
+//! The audit journal: every change of the registry's state, in order, for ever. It is the truth; the store is a view of it.
+//!
+//! # Layout
+//!
+//! A [`vedette_journal::Journal`] in `STATE/audit`. The payload of an entry is one JSON document
+//! `{"at": <Unix ms>, "by": "<who>", "change": {"kind": "<kind>", …}}` as [`Entry`] encodes it: fields in the order of the
+//! types below, no spaces, no floats. The journal's checksums (and later hashes) cover these bytes as they stand, so nobody has
+//! to encode them again to check them. Kinds and fields are added, never renamed or removed. What is large (manifest, lineage,
+//! artifact) is named by digest and lies in the blobs.
+//!
+//! # Operations
+//!
+//! [`AuditLog::append`] is durable when it returns. One writer (the journal's lock is the registry's lock on its state
+//! folder); readers need none and use [`list`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use serde::{Deserialize, Serialize};
+use vedette_journal::{Journal, OpenError, Options, Reader};
+use vedette_protocol::id::{DeviceId, Digest, ModelName, ModelRef, ModelVersion, StreamName};
+use vedette_protocol::manifest::Blob;
+
+use crate::auth::Role;
+use crate::view::{SlotView, Trial};
+
+/// The journal's kind byte of an [`Entry`] in JSON.
+const KIND_JSON: u8 = 1;
+/// A change is below 8 KiB (the largest, an assignment, carries an envelope of 4 KiB in base64), so a segment holds at
+/// least 500 and a fleet's year some dozen segments.
+const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// One entry: who changed what, and when by the registry's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Unix ms.
+    pub at: i64,
+    /// `token:<name>`, `device:<id>`, `offline` or `registry`.
+    pub by: String,
+    /// What changed.
+    pub change: Change,
+}
+
+/// A change of state. Carries all that [`crate::registry`] needs to make the state again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Change {
+    /// A version of a model was admitted.
+    Published(Box<Published>),
+    /// An alias points to a version now.
+    AliasSet {
+        /// The model.
+        name: ModelName,
+        /// The alias.
+        alias: ModelName,
+        /// Where it points now.
+        version: ModelVersion,
+        /// Where it pointed before.
+        previous: Option<ModelVersion>,
+    },
+    /// An alias is gone.
+    AliasRemoved {
+        /// The model.
+        name: ModelName,
+        /// The alias.
+        alias: ModelName,
+        /// Where it pointed.
+        version: ModelVersion,
+    },
+    /// A device shall run this from now on.
+    Assigned(Assigned),
+    /// A device reported that it runs a version, after its own trial.
+    Committed(DeviceStep),
+    /// A device reported that it refused a version.
+    Refused(DeviceStep),
+    /// A token was made.
+    TokenCreated {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// SHA-256 of the secret.
+        hash: Digest,
+    },
+    /// A token is no longer valid.
+    TokenRevoked {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// SHA-256 of the secret.
+        hash: Digest,
+    },
+}
+
+/// An admitted version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// `name@version`.
+    pub model: ModelRef,
+    /// Digest of the manifest's payload.
+    pub manifest: Digest,
+    /// The signed envelope around the manifest, as a file.
+    pub envelope: Blob,
+    /// The lineage, as a file.
+    pub lineage: Blob,
+    /// The ONNX file.
+    pub artifact: Blob,
+    /// The self-test vectors.
+    pub selftest: Blob,
+    /// `autoencoder`, `forecaster` or `score`.
+    pub scoring: String,
+    /// Lowest version of this name that may still run.
+    pub floor: ModelVersion,
+    /// The version it was made from.
+    pub parent: Option<ModelVersion>,
+    /// Who made it (lineage).
+    pub author: String,
+    /// Why (lineage).
+    pub reason: String,
+    /// What the trial measured.
+    pub trial: Trial,
+}
+
+/// An assignment as it was signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The device.
+    pub device: DeviceId,
+    /// Its version.
+    pub version: u64,
+    /// Why it was made.
+    pub cause: AssignCause,
+    /// Unix ms.
+    pub issued_ms: i64,
+    /// Unix ms.
+    pub expires_ms: i64,
+    /// Model per stream, by stream.
+    pub slots: Vec<SlotView>,
+    /// The signed envelope, base64.
+    pub envelope: String,
+}
+
+/// Why an assignment was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssignCause {
+    /// Somebody asked for it.
+    Asked,
+    /// The one before, with the same slots, was about to expire.
+    Renewed,
+}
+
+/// What a device reported about a version, and the record that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStep {
+    /// The device.
+    pub device: DeviceId,
+    /// The stream.
+    pub stream: StreamName,
+    /// The model.
+    pub model: ModelRef,
+    /// The manifest's digest.
+    pub manifest: Digest,
+    /// `device/epoch/sequence`.
+    pub record: String,
+    /// Why, where it refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The one writer of the audit journal.
+pub struct AuditLog {
+    journal: Journal,
+    folder: PathBuf,
+}
+
+impl AuditLog {
+    /// Opens the journal in `folder`, or begins one with `epoch`.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds it, or the folder cannot be written; the message says the way out.
+    pub fn open(folder: &Path, epoch: u64) -> anyhow::Result<AuditLog> {
+        let options = Options {
+            segment_bytes: SEGMENT_BYTES,
+            // Each verb commits for itself; the group is never left waiting.
+            commit_records: 1,
+            commit_interval: Duration::ZERO,
+            new_epoch: epoch,
+        };
+        let (journal, recovery) = Journal::open(folder, options).map_err(|error| match error {
+            OpenError::Locked { .. } => anyhow!(
+                "couldn't open the state: a registry already runs on {} (ask it over REST, or stop it first)",
+                folder.parent().unwrap_or(folder).display()
+            ),
+            other => anyhow::Error::new(other).context(format!("couldn't open the audit journal {}", folder.display())),
+        })?;
+        if recovery.cut_bytes > 0 || !recovery.damage.is_empty() {
+            tracing::warn!(
+                cut_bytes = recovery.cut_bytes, damage = ?recovery.damage,
+                "the audit journal was not closed cleanly: an unfinished end was cut, or a part is damaged"
+            );
+        }
+        Ok(AuditLog { journal, folder: folder.to_owned() })
+    }
+
+    /// Sequence of the next entry: all below are durable.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.journal.committed()
+    }
+
+    /// Makes durable what an earlier append left behind when the disk refused.
+    ///
+    /// # Errors
+    ///
+    /// The disk still refuses.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        if self.journal.next_sequence() > self.journal.committed() {
+            self.journal.commit().context("couldn't make the audit journal durable")?;
+        }
+        Ok(())
+    }
+
+    /// Appends the entries and makes them durable.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused. The entries may still become durable with the next append, and are applied then.
+    pub fn append(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        for entry in entries {
+            let bytes = serde_json::to_vec(entry).context("couldn't encode an audit entry")?;
+            self.journal.append(KIND_JSON, &bytes).context("couldn't append to the audit journal")?;
+        }
+        self.journal.commit().context("couldn't make the audit journal durable")?;
+        Ok(())
+    }
+
+    /// The entries from `from` on, up to what is durable, handed to `each` in order.
+    ///
+    /// # Errors
+    ///
+    /// The journal could not be read, an entry is not of a known shape, or `each` failed.
+    pub fn replay(&self, from: u64, each: impl FnMut(u64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        walk(&self.folder, from, self.next_sequence(), each)
+    }
+}
+
+/// Up to `limit` entries from `from` on and below `below` (what is durable), oldest first.
+///
+/// # Errors
+///
+/// The journal could not be read, or an entry is not of a known shape.
+pub fn list(folder: &Path, from: u64, below: u64, limit: usize) -> anyhow::Result<Vec<(u64, Entry)>> {
+    let below = below.min(from.saturating_add(limit as u64));
+    let mut entries = Vec::with_capacity(limit.min(1000));
+    walk(folder, from, below, |sequence, entry| {
+        entries.push((sequence, entry));
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+fn walk(folder: &Path, from: u64, below: u64, mut each: impl FnMut(u64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if from >= below {
+        return Ok(());
+    }
+    let mut reader = Reader::open(folder, from).context("couldn't read the audit journal")?;
+    while let Some(entry) = reader.next_below(below).context("couldn't read the audit journal")? {
+        anyhow::ensure!(
+            entry.kind == KIND_JSON,
+            "audit entry {} has kind {}, which this program does not know",
+            entry.sequence, entry.kind
+        );
+        let decoded: Entry = serde_json::from_slice(&entry.payload)
+            .with_context(|| format!("couldn't read audit entry {}", entry.sequence))?;
+        each(entry.sequence, decoded)?;
+    }
+    Ok(())
+}

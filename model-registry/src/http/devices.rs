@@ -1,0 +1,66 @@
+//! Devices: what they run, what they shall run, what they ran.
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use vedette_protocol::id::DeviceId;
+
+use super::extract::{Actor, Json, Path, Query};
+use super::problem::Failure;
+use super::{App, verb};
+use crate::registry::anomalies::time;
+use crate::view::{AssignRequest, AssignmentView, AtQuery, DeviceAt, DeviceView, Page, Problem};
+
+type Answer<T> = Result<axum::Json<T>, Failure>;
+
+/// `{device}`
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Named {
+    /// The device.
+    #[param(value_type = String)]
+    device: DeviceId,
+}
+
+/// All devices, by name.
+#[utoipa::path(get, path = "/devices", tag = "devices", operation_id = "list_devices", responses((status = 200, body = Page<DeviceView>)))]
+pub async fn list(State(app): State<App>) -> Answer<Page<DeviceView>> {
+    let items = verb(&app, |registry| registry.devices()).await?;
+    Ok(axum::Json(Page { items, next: None }))
+}
+
+/// One device.
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices", operation_id = "show_device", params(Named), responses(
+    (status = 200, body = DeviceView), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub async fn show(State(app): State<App>, Path(Named { device }): Path<Named>) -> Answer<DeviceView> {
+    Ok(axum::Json(verb(&app, move |registry| registry.device(&device)).await?))
+}
+
+/// What ran on a device at a time.
+#[utoipa::path(get, path = "/devices/{device}/at", tag = "devices", operation_id = "device_at", params(Named, AtQuery), responses(
+    (status = 200, body = DeviceAt), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub async fn at(State(app): State<App>, Path(Named { device }): Path<Named>, Query(query): Query<AtQuery>) -> Answer<DeviceAt> {
+    let at_ms = time("time", &query.time)?;
+    Ok(axum::Json(verb(&app, move |registry| registry.device_at(&device, at_ms)).await?))
+}
+
+/// What a device shall run.
+#[utoipa::path(get, path = "/devices/{device}/assignment", tag = "devices", operation_id = "show_assignment", params(Named), responses(
+    (status = 200, body = AssignmentView), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub async fn assignment(State(app): State<App>, Path(Named { device }): Path<Named>) -> Answer<AssignmentView> {
+    Ok(axum::Json(verb(&app, move |registry| registry.assignment(&device)).await?))
+}
+
+/// Says what a device shall run from now on: all its streams.
+#[utoipa::path(put, path = "/devices/{device}/assignment", tag = "devices", operation_id = "assign", params(Named), request_body = AssignRequest, responses(
+    (status = 200, body = AssignmentView, description = "what the device shall run now; the same as before when nothing changed"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "a model is not here"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "a model is below its floor")))]
+pub async fn assign(
+    State(app): State<App>,
+    Path(Named { device }): Path<Named>,
+    Actor(by): Actor,
+    Json(request): Json<AssignRequest>,
+) -> Answer<AssignmentView> {
+    Ok(axum::Json(verb(&app, move |registry| registry.assign(&device, &request, &by)).await?))
+}

@@ -28,6 +28,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_util::sync::CancellationToken;
 use vedette_protocol::{limit, topic};
 
 /// Devices and the registry itself. At 47 KB each when idle (measured): 2,000 × 47 KB = 94 MB. Full: new connections are
@@ -181,14 +182,20 @@ async fn ready(address: SocketAddr) -> Result<(), BrokerError> {
     Err(BrokerError::NotReady(address, READY_WITHIN))
 }
 
-/// Knocks as long as the broker answers; returns when it is shut. Meant to end the registry.
-pub async fn watch(address: SocketAddr) -> BrokerError {
+/// Knocks until `shutdown`, as long as the broker answers.
+///
+/// # Errors
+/// [`BrokerError::Shut`] when it does not any more: meant to end the registry.
+pub async fn watch(address: SocketAddr, shutdown: CancellationToken) -> Result<(), BrokerError> {
     let mut silences = 0;
     while silences < SILENCES_MAX {
-        tokio::time::sleep(KNOCK_EVERY).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(KNOCK_EVERY) => {}
+        }
         silences = if answers(address).await { 0 } else { silences + 1 };
     }
-    BrokerError::Shut(address)
+    Err(BrokerError::Shut(address))
 }
 
 /// Whether the broker lets a client in.

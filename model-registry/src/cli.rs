@@ -16,7 +16,7 @@ pub mod push;
 pub mod screen;
 pub mod tokens;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use vedette_protocol::{exit::Exit, record::ScoredBy};
@@ -85,6 +85,9 @@ enum Command {
     Tokens(tokens::Tokens),
     /// Run a model (or the built-in baseline) over a file exactly as a device would; local
     Backtest(Box<backtest::Backtest>),
+    /// Try a model: `backtest` calls its own program with this
+    #[command(hide = true)]
+    Trial,
 }
 
 /// Where commands print and in which form.
@@ -98,18 +101,23 @@ pub struct Screen {
 
 /// Runs a parsed command to its end and says how it ended; the fault's message goes to standard error.
 #[must_use]
-pub fn run(cli: Cli) -> Exit {
-    let Err(fault) = dispatch(cli) else { return Exit::Ok };
+pub fn run(cli: Cli) -> ExitCode {
+    // Before any thread: each would count against the limits of the trial.
+    if matches!(cli.command, Command::Trial) {
+        return vedette_scoring::trial::child_main();
+    }
+    let Err(fault) = dispatch(cli) else { return Exit::Ok.into() };
     if !fault.message.is_empty() {
         eprintln!("vedette: {fault}");
     }
-    fault.exit
+    fault.exit.into()
 }
 
 fn dispatch(cli: Cli) -> Result<(), Fault> {
     let format = if cli.json { Format::Json } else { Format::Text };
     let screen = Screen { format, colour: Colour::detect() };
     match cli.command {
+        Command::Trial => Ok(()),
         Command::Keys(verb) => keys::run(verb, screen),
         Command::Backtest(args) => backtest::run(&args, screen),
         Command::Push(args) => online(cli.server, async |client| push::run(args, &client, screen).await),

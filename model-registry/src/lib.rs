@@ -42,6 +42,8 @@ const CLIENT_ID: &str = "vedette-registry";
 /// How often assignments are looked through for those that are about to expire. Lifetimes are a minute at least and
 /// renewed at half, so none runs out.
 const RENEW_EVERY: Duration = Duration::from_secs(20);
+/// How long the start waits for the session with the embedded broker: milliseconds, unless the machine is overloaded.
+const SESSION_WITHIN: Duration = Duration::from_secs(5);
 /// At the end, for the rooms to finish what they are at.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(15);
 
@@ -63,9 +65,12 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let registry = open(config.clone()).await?;
     let listener = http::serve::bind(config.http.listen).await?;
     let http_address = listener.local_addr().context("couldn't learn the address of the REST API")?;
-    let broker_url = match &config.broker {
-        Broker::Embedded { listen } => format!("mqtt://{}", broker::start(*listen).await?),
-        Broker::External { url } => url.clone(),
+    let (broker_url, embedded) = match &config.broker {
+        Broker::Embedded { listen } => {
+            let address = broker::start(*listen).await?;
+            (format!("mqtt://{address}"), Some(address))
+        }
+        Broker::External { url } => (url.clone(), None),
     };
     let link = mqtt::link(mqtt::Settings::from_url(&broker_url, CLIENT_ID)?);
     let (stale_in, stale) = mpsc::channel(publisher::STALE_MAX);
@@ -80,6 +85,11 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let mut rooms = JoinSet::new();
     let stop = shutdown.child_token();
     let (driver, inbox, sessions, outbox) = (link.driver, link.inbox, link.sessions, link.outbox);
+    let mut first_session = sessions.clone();
+    if let Some(address) = embedded {
+        let watch = broker::watch(address, stop.clone());
+        rooms.spawn(room("broker", async { Ok(watch.await?) }));
+    }
     rooms.spawn(room("mqtt", finished(driver.run(stop.clone()))));
     rooms.spawn(room("ingest", finished(ingest.run(inbox, stop.clone()))));
     rooms.spawn(room("chunks", finished(chunks::run(registry.clone(), outbox, chunk_requests, tally, stop.clone()))));
@@ -87,6 +97,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     rooms.spawn(room("renewal", finished(renew(registry.clone(), stop.clone()))));
     rooms.spawn(room("http", http::serve::serve(listener, router, stop.clone())));
 
+    if embedded.is_some() && tokio::time::timeout(SESSION_WITHIN, first_session.wait_for(|count| *count > 0)).await.is_err() {
+        tracing::warn!("the session with the embedded broker takes long; devices are heard once it is there");
+    }
     tracing::info!(http = %http_address, broker = %mqtt::without_login(&broker_url), "the registry is ready");
     if ready.send(Addresses { http: http_address, broker: broker_url }).is_err() {
         tracing::debug!("nobody waits for the addresses");

@@ -103,7 +103,9 @@ impl Settings {
     }
 }
 
-fn without_login(url: &str) -> String {
+/// A broker URL as it may be logged: without user name and password.
+#[must_use]
+pub fn without_login(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}…{}", &url[..scheme + 3], &url[at..]),
         _ => url.to_owned(),

@@ -2,10 +2,7 @@
 //!
 //! Level-triggered, so nothing has to be remembered about who was told: all assignments are published at every session
 //! (the embedded broker forgets at restart), one when it changes, and one again when its device reports an older
-//! version. A publish that is lost is repeated by one of these. Assignments expire, so that a registry that is gone cannot
-//! be replayed for ever; every hour those that are getting old are signed again, which is a change like any other.
-
-use std::time::Duration;
+//! version. A publish that is lost is repeated by one of these.
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,9 +18,6 @@ use crate::{
 
 /// Devices reported as holding an old assignment and not yet told again. Full: the device's next status brings it back.
 pub const STALE_MAX: usize = 256;
-
-/// How often old assignments are looked for. They live for days and are renewed long before they end.
-const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
 /// The room: reads what is desired, publishes it, knows nothing else.
 pub struct Publisher {
@@ -48,7 +42,6 @@ impl Publisher {
         let mut changed = self.registry.assignments_changed();
         // A session may have begun before we listened: the first look counts as a change.
         sessions.mark_changed();
-        let mut renewal = tokio::time::interval(RENEW_EVERY);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -61,7 +54,6 @@ impl Publisher {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.tell_all().await,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
-                _ = renewal.tick() => self.renew().await,
                 device = stale.recv() => match device {
                     Some(device) => self.tell(device).await,
                     None => return,
@@ -83,16 +75,6 @@ impl Publisher {
         let registry = self.registry.clone();
         if let Some(Some(desired)) = look(move || registry.desired_assignment(&device)).await {
             self.send(desired).await;
-        }
-    }
-
-    /// Signs again what would expire; whatever is new comes back as a change.
-    async fn renew(&self) {
-        let registry = self.registry.clone();
-        if let Some(devices) = look(move || registry.renew_assignments()).await
-            && !devices.is_empty()
-        {
-            tracing::info!(devices = devices.len(), "renewed assignments before they expire");
         }
     }
 

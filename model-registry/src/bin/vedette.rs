@@ -6,5 +6,5 @@ use clap::Parser as _;
 use vedette_model_registry::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse()).into()
+    cli::run(Cli::parse())
 }

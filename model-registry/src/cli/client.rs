@@ -12,8 +12,8 @@ use crate::view::Page;
 /// How long the registry may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long it may be silent: a push waits for the trial of the model.
-const SILENCE_MAX: Duration = Duration::from_secs(180);
+/// How long it may be silent: a push waits up to 180 s for its turn and for the trial of the model.
+const SILENCE_MAX: Duration = Duration::from_secs(200);
 
 /// Entries asked for at once: the API's own limit.
 const PAGE_ENTRIES: u32 = 1_000;

@@ -187,7 +187,11 @@ pub fn artifact(path: &Path) -> Result<Blob, Fault> {
     }
 }
 
-fn read_selftest(manifest: &Path, draft: &Draft) -> Result<(PathBuf, SelfTest), Fault> {
+/// Reads the self-test that a draft names, beside it.
+///
+/// # Errors
+/// Not found; usage when it is no self-test; refused when it is too large.
+pub fn read_selftest(manifest: &Path, draft: &Draft) -> Result<(PathBuf, SelfTest), Fault> {
     let name = draft.selftest_file().ok_or_else(|| {
         Fault::usage(format!(
             "couldn't push: {} names no self-test, and no model is admitted without one; add selftest = \"FILE.json\"",

@@ -1,6 +1,6 @@
 //! `vedette tokens`: who may do what. A token is shown once, when it is made.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::{
@@ -36,31 +36,7 @@ pub struct Create {
     name: String,
     /// What it may do
     #[arg(long)]
-    role: RoleName,
-}
-
-/// A role as it is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RoleName {
-    /// Reads
-    Viewer,
-    /// Reads, and pushes
-    Publisher,
-    /// Reads, and assigns
-    Approver,
-    /// Everything
-    Admin,
-}
-
-impl From<RoleName> for Role {
-    fn from(name: RoleName) -> Self {
-        match name {
-            RoleName::Viewer => Self::Viewer,
-            RoleName::Publisher => Self::Publisher,
-            RoleName::Approver => Self::Approver,
-            RoleName::Admin => Self::Admin,
-        }
-    }
+    role: Role,
 }
 
 const fn role_name(role: Role) -> &'static str {
@@ -79,7 +55,7 @@ const fn role_name(role: Role) -> &'static str {
 pub async fn run(verb: Tokens, client: &Client, screen: Screen) -> Result<(), Fault> {
     match verb {
         Tokens::Create(create) => {
-            let request = TokenRequest { name: create.name, role: create.role.into() };
+            let request = TokenRequest { name: create.name, role: create.role };
             let (_, made): (_, TokenCreated) = client.send_json(Method::POST, &["tokens"], &request).await?;
             match screen.format {
                 Format::Json => say_json(&[made]),

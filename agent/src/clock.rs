@@ -73,6 +73,12 @@ impl Clock {
     }
 }
 
+/// Now on the timers' own scale, which tests can stop.
+#[must_use]
+pub fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 fn system_ms() -> i64 {
     let t = clock_gettime(ClockId::Realtime);
     t.tv_sec.saturating_mul(1000).saturating_add(t.tv_nsec / 1_000_000)

@@ -6,6 +6,7 @@
 
 mod raw;
 mod stream;
+mod summary;
 mod within;
 
 use std::fmt;
@@ -15,37 +16,18 @@ use std::time::Duration;
 
 use vedette_protocol::id::DeviceId;
 use vedette_protocol::key::Trust;
-use vedette_protocol::settings::{self, SettingsError};
+use vedette_protocol::limit::MAX_STREAMS;
+use vedette_protocol::settings::{self, Document, SettingsError};
 
 pub use raw::Format;
 pub use stream::{Host, Mqtt, Push, Replay, Source, Stream, Units};
+pub use summary::Summary;
 
 use raw::{Raw, RawApi, RawDeploy, RawJournal, RawRegistry, RawSync};
 use within::{duration, number, size};
 
-/// Streams of one agent: each costs a ring of raw rows and a model, and the birth message lists them all (retained, 8 KiB / 64 = 128 B each).
-const STREAMS_MAX: usize = 64;
-
 /// A token file longer than this is not a token (ours have 60 bytes).
 const TOKEN_BYTES_MAX: u64 = 1024;
-
-/// Why a configuration is refused; each message names the place and the way out.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The text, a key or a type is wrong.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// A value is out of range or does not fit another one.
-    #[error("{place}: {key}: {problem}")]
-    Value {
-        /// The configuration file.
-        place: String,
-        /// The key, with its table.
-        key: String,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-}
 
 /// The checked configuration.
 #[derive(Clone, Debug)]
@@ -180,10 +162,39 @@ pub struct Deploy {
 ///
 /// # Errors
 /// When something is missing, unknown, out of range or cannot be read; the message names file and key.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let raw: Raw = settings::layered(path)?;
+pub fn load(path: &Path) -> Result<Config, SettingsError> {
+    let raw: Raw = settings::layered(&documents(path)?, std::env::vars())?;
     let folder = path.parent().unwrap_or(Path::new("."));
     check(raw, &Place { file: path, folder })
+}
+
+/// The file and its drop-ins: beside `agent.toml`, `agent.d/*.toml` in the order of their names.
+fn documents(path: &Path) -> Result<Vec<Document>, SettingsError> {
+    let mut documents = vec![document(path)?];
+    let folder = path.with_extension("d");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(documents),
+        Err(e) => return Err(unreadable(&folder, &e)),
+    };
+    let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|e| e.path())).collect();
+    let mut paths = paths.map_err(|e| unreadable(&folder, &e))?;
+    paths.retain(|p| p.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    for drop_in in paths {
+        documents.push(document(&drop_in)?);
+    }
+    Ok(documents)
+}
+
+fn document(path: &Path) -> Result<Document, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    Ok(Document { place: path.display().to_string(), text })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> SettingsError {
+    let problem = format!("couldn't read it: {error}; name the configuration with --config or VEDETTE_CONFIG");
+    SettingsError { place: path.display().to_string(), line: None, key: None, problem, nearest: None }
 }
 
 /// Where the configuration stands: errors name it, and paths are relative to its folder.
@@ -194,8 +205,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn refuse(&self, key: &str, problem: impl fmt::Display) -> ConfigError {
-        ConfigError::Value { place: self.file.display().to_string(), key: key.to_owned(), problem: problem.to_string() }
+    fn refuse(&self, key: &str, problem: impl fmt::Display) -> SettingsError {
+        SettingsError::of_key(self.file.display().to_string(), key, problem.to_string())
     }
 
     fn path(&self, path: &Path) -> PathBuf {
@@ -203,13 +214,13 @@ impl Place<'_> {
     }
 
     /// A file that must be there and be readable.
-    fn read(&self, key: &str, path: &Path) -> Result<String, ConfigError> {
+    fn read(&self, key: &str, path: &Path) -> Result<String, SettingsError> {
         let path = self.path(path);
         std::fs::read_to_string(&path).map_err(|e| self.refuse(key, format!("couldn't read {}: {e}", path.display())))
     }
 }
 
-fn check(raw: Raw, place: &Place<'_>) -> Result<Config, ConfigError> {
+fn check(raw: Raw, place: &Place<'_>) -> Result<Config, SettingsError> {
     let state = place.path(&raw.state.unwrap_or_else(|| PathBuf::from("/var/lib/vedette")));
     Ok(Config {
         device: raw.device,
@@ -223,7 +234,7 @@ fn check(raw: Raw, place: &Place<'_>) -> Result<Config, ConfigError> {
     })
 }
 
-fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, ConfigError> {
+fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, SettingsError> {
     let trust_file = raw.trust.unwrap_or_else(|| PathBuf::from("trust.toml"));
     let text = place.read("registry.trust", &trust_file)?;
     let trust = Trust::from_toml(&text)
@@ -237,7 +248,7 @@ fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, ConfigError
 }
 
 /// `mqtt://HOST[:PORT]`, a host name or an address ([..] around IPv6).
-fn broker(key: &str, text: &str, place: &Place<'_>) -> Result<Broker, ConfigError> {
+fn broker(key: &str, text: &str, place: &Place<'_>) -> Result<Broker, SettingsError> {
     if text.starts_with("mqtts://") {
         return Err(place.refuse(key, format!("\"{text}\": TLS to the broker is not supported yet; write mqtt://HOST:PORT")));
     }
@@ -256,7 +267,7 @@ fn broker(key: &str, text: &str, place: &Place<'_>) -> Result<Broker, ConfigErro
     }
 }
 
-fn http_url(text: &str, place: &Place<'_>) -> Result<String, ConfigError> {
+fn http_url(text: &str, place: &Place<'_>) -> Result<String, SettingsError> {
     let key = "registry.url";
     let url = reqwest::Url::parse(text).map_err(|e| place.refuse(key, format!("\"{text}\" is not an address: {e}; write http://HOST:PORT")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || url.query().is_some() {
@@ -265,7 +276,7 @@ fn http_url(text: &str, place: &Place<'_>) -> Result<String, ConfigError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn token(file: &Path, place: &Place<'_>) -> Result<Token, ConfigError> {
+fn token(file: &Path, place: &Place<'_>) -> Result<Token, SettingsError> {
     let key = "registry.token_file";
     let text = place.read(key, file)?;
     let secret = text.trim();
@@ -276,7 +287,7 @@ fn token(file: &Path, place: &Place<'_>) -> Result<Token, ConfigError> {
     Ok(Token(secret.to_owned()))
 }
 
-fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, ConfigError> {
+fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, SettingsError> {
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
     Ok(Journal {
@@ -290,7 +301,7 @@ fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, ConfigError> 
     })
 }
 
-fn api(raw: RawApi, state: &Path, place: &Place<'_>) -> Result<Api, ConfigError> {
+fn api(raw: RawApi, state: &Path, place: &Place<'_>) -> Result<Api, SettingsError> {
     let http = match &raw.http {
         None => None,
         Some(text) => {
@@ -304,7 +315,7 @@ fn api(raw: RawApi, state: &Path, place: &Place<'_>) -> Result<Api, ConfigError>
     Ok(Api { socket: raw.socket.map_or_else(|| state.join("agent.sock"), |s| place.path(&s)), http })
 }
 
-fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, ConfigError> {
+fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, SettingsError> {
     const MINUTE: u64 = 60_000;
     const HOUR: u64 = 60 * MINUTE;
     Ok(Sync {
@@ -317,7 +328,7 @@ fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, ConfigError> {
     })
 }
 
-fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, ConfigError> {
+fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, SettingsError> {
     const MINUTE: u64 = 60_000;
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
@@ -331,9 +342,9 @@ fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, ConfigError> {
     })
 }
 
-fn streams(raw: Vec<raw::RawStream>, place: &Place<'_>) -> Result<Vec<Stream>, ConfigError> {
-    if raw.is_empty() || raw.len() > STREAMS_MAX {
-        return Err(place.refuse("stream", format!("{} streams; write 1 to {STREAMS_MAX} [[stream]] tables", raw.len())));
+fn streams(raw: Vec<raw::RawStream>, place: &Place<'_>) -> Result<Vec<Stream>, SettingsError> {
+    if raw.is_empty() || raw.len() > MAX_STREAMS {
+        return Err(place.refuse("stream", format!("{} streams; write 1 to {MAX_STREAMS} [[stream]] tables", raw.len())));
     }
     let mut streams: Vec<Stream> = Vec::with_capacity(raw.len());
     for one in raw {
@@ -345,3 +356,6 @@ fn streams(raw: Vec<raw::RawStream>, place: &Place<'_>) -> Result<Vec<Stream>, C
     }
     Ok(streams)
 }
+
+#[cfg(test)]
+mod tests;

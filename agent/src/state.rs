@@ -1,6 +1,6 @@
 //! The state folder: where each room keeps its files, and the lock that one agent holds on it.
 //!
-//! Layout: `lock`, `journal/`, `index/`, `models/<digest>.onnx`, `deploy.cbor`, `cursor`, `agent.sock`. Opening it proves
+//! Layout: `lock`, `clean` (the last life ended well), `journal/`, `index/`, `models/`, `deploy.cbor`, `cursor`, `agent.sock`. Opening it proves
 //! that it can be written; the kernel gives the lock back when the process ends, however it ends.
 
 use std::fs::File;
@@ -68,6 +68,30 @@ impl State {
         Ok(Self { folder: folder.to_owned(), _lock: Some(Arc::new(file)) })
     }
 
+    /// A life begins: whether the one before ended as it was asked to.
+    ///
+    /// # Errors
+    /// When the mark of that end cannot be taken away.
+    pub fn begin(&self) -> Result<bool, StateError> {
+        match std::fs::remove_file(self.clean()) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StateError::NotWritable { folder: self.folder.clone(), source }),
+        }
+    }
+
+    /// This life ends as it was asked to, with everything written.
+    ///
+    /// # Errors
+    /// When that cannot be marked.
+    pub fn end(&self) -> anyhow::Result<()> {
+        std::fs::write(self.clean(), b"").map_err(|source| StateError::NotWritable { folder: self.folder.clone(), source }.into())
+    }
+
+    fn clean(&self) -> PathBuf {
+        self.folder.join("clean")
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -124,6 +148,16 @@ mod tests {
         assert!(said.contains(&std::process::id().to_string()) && said.contains("state"), "{said}");
         drop(first);
         State::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn an_end_is_clean_only_when_it_was_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        assert!(!state.begin().unwrap());
+        state.end().unwrap();
+        assert!(state.begin().unwrap());
+        assert!(!state.begin().unwrap());
     }
 
     #[test]

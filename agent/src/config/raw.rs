@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use vedette_protocol::id::{DeviceId, SignalName, StreamName, Unit};
-use vedette_protocol::settings::{DurationText, SizeText};
+use vedette_protocol::settings::{DurationText, SizeText, TimeText};
 
 /// The whole file, `agent.toml`.
 #[derive(Debug, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct Raw {
     /// The way of a model onto this box.
     #[serde(default)]
     pub(super) deploy: RawDeploy,
-    /// What is scored: 1 to 64 streams.
+    /// What is scored: 1 to 16 streams.
     #[serde(default)]
     pub(super) stream: Vec<RawStream>,
 }
@@ -137,7 +137,7 @@ pub(super) struct RawStream {
     /// replay: the column with the time (RFC 3339 or Unix ms). Without it `start` and `step` give the time.
     pub(super) time_column: Option<String>,
     /// replay without a time column: the first row's time, RFC 3339. Default 1970-01-01T00:00:00Z.
-    pub(super) start: Option<String>,
+    pub(super) start: Option<TimeText>,
     /// replay without a time column: time between rows, 1ms to 30d. Required there.
     pub(super) step: Option<DurationText>,
     /// replay: a column that is a label, not a signal. Default none.
@@ -157,7 +157,7 @@ pub(super) struct RawStream {
     /// mqtt: `json` or `cbor`. Default json.
     pub(super) format: Option<Format>,
 
-    /// mqtt, push: the signals in their order, 1 to 1024. Required there.
+    /// mqtt, push: the signals in their order, 1 to 512. Required there.
     pub(super) signals: Option<Vec<RawSignal>>,
 }
 

@@ -5,15 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vedette_protocol::id::{SignalName, StreamName, Unit};
-use vedette_protocol::settings::DurationText;
-use vedette_protocol::time::parse_ms;
+use vedette_protocol::limit::MAX_SIGNALS;
+use vedette_protocol::settings::{DurationText, SettingsError, TimeText};
 
 use super::raw::{Format, Kind, RawSignal, RawStream};
 use super::within::{duration, number};
-use super::{Broker, ConfigError, Place, broker};
-
-/// Signals of one stream: a window of 1024 signals x 1024 rows is 4 MiB of f32, the most a small box should hold.
-const SIGNALS_MAX: usize = 1024;
+use super::{Broker, Place, broker};
 
 /// Fastest replay: a second of data in a nanosecond is "as fast as possible", which 0 says better.
 const SPEED_MAX: f64 = 1e9;
@@ -123,16 +120,16 @@ impl At<'_> {
         format!("stream {}: {key}", self.stream)
     }
 
-    fn refuse(&self, key: &str, problem: impl std::fmt::Display) -> ConfigError {
+    fn refuse(&self, key: &str, problem: impl std::fmt::Display) -> SettingsError {
         self.place.refuse(&self.key(key), problem)
     }
 
-    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, ConfigError> {
+    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, SettingsError> {
         value.ok_or_else(|| self.refuse(key, "is missing; this source needs it"))
     }
 }
 
-pub(super) fn check(raw: RawStream, place: &Place<'_>) -> Result<Stream, ConfigError> {
+pub(super) fn check(raw: RawStream, place: &Place<'_>) -> Result<Stream, SettingsError> {
     let at = At { place, stream: raw.name.clone() };
     strangers(&raw, &at)?;
     let name = raw.name.clone();
@@ -150,7 +147,7 @@ pub(super) fn check(raw: RawStream, place: &Place<'_>) -> Result<Stream, ConfigE
 }
 
 /// Refuses keys that belong to another kind of source: they would be silently without effect.
-fn strangers(raw: &RawStream, at: &At<'_>) -> Result<(), ConfigError> {
+fn strangers(raw: &RawStream, at: &At<'_>) -> Result<(), SettingsError> {
     let given = [
         ("file", raw.file.is_some(), &[Kind::Replay][..]),
         ("speed", raw.speed.is_some(), &[Kind::Replay]),
@@ -175,7 +172,7 @@ fn strangers(raw: &RawStream, at: &At<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn replay(raw: RawStream, at: &At<'_>) -> Result<Replay, ConfigError> {
+fn replay(raw: RawStream, at: &At<'_>) -> Result<Replay, SettingsError> {
     let file = at.place.path(&at.need("file", raw.file)?);
     if let Err(e) = std::fs::File::open(&file) {
         return Err(at.refuse("file", format!("couldn't read {}: {e}", file.display())));
@@ -184,7 +181,7 @@ fn replay(raw: RawStream, at: &At<'_>) -> Result<Replay, ConfigError> {
     if !(0.0..=SPEED_MAX).contains(&speed) {
         return Err(at.refuse("speed", format!("{speed} is out of range: 0 (as fast as possible) to {SPEED_MAX:e}")));
     }
-    let (start_ms, step_ms) = times(raw.time_column.as_deref(), raw.start.as_deref(), raw.step, at)?;
+    let (start_ms, step_ms) = times(raw.time_column.as_deref(), raw.start, raw.step, at)?;
     Ok(Replay {
         file,
         speed,
@@ -198,7 +195,7 @@ fn replay(raw: RawStream, at: &At<'_>) -> Result<Replay, ConfigError> {
 }
 
 /// The first row's time and the step between rows: given exactly when the file has no time column.
-fn times(column: Option<&str>, start: Option<&str>, step: Option<DurationText>, at: &At<'_>) -> Result<(i64, u64), ConfigError> {
+fn times(column: Option<&str>, start: Option<TimeText>, step: Option<DurationText>, at: &At<'_>) -> Result<(i64, u64), SettingsError> {
     const STEP_MS_MAX: u64 = 30 * 86_400_000;
     if column.is_some() {
         if start.is_some() || step.is_some() {
@@ -208,14 +205,11 @@ fn times(column: Option<&str>, start: Option<&str>, step: Option<DurationText>, 
     }
     let step = at.need("step", step)?;
     let step = duration(at.place, &at.key("step"), Some(step), 0, 1..=STEP_MS_MAX)?;
-    let start_ms = match start {
-        None => 0,
-        Some(text) => parse_ms(text).map_err(|e| at.refuse("start", format!("\"{text}\": {e}; write 2026-11-21T00:00:00Z")))?,
-    };
+    let start_ms = start.map_or(0, TimeText::ms);
     Ok((start_ms, u64::try_from(step.as_millis()).unwrap_or(STEP_MS_MAX)))
 }
 
-fn units(raw: BTreeMap<String, Unit>, at: &At<'_>) -> Result<Units, ConfigError> {
+fn units(raw: BTreeMap<String, Unit>, at: &At<'_>) -> Result<Units, SettingsError> {
     let mut units = Units::default();
     for (name, unit) in raw {
         if name == "default" {
@@ -228,7 +222,7 @@ fn units(raw: BTreeMap<String, Unit>, at: &At<'_>) -> Result<Units, ConfigError>
     Ok(units)
 }
 
-fn mqtt(raw: RawStream, at: &At<'_>) -> Result<Mqtt, ConfigError> {
+fn mqtt(raw: RawStream, at: &At<'_>) -> Result<Mqtt, SettingsError> {
     let topic = at.need("topic", raw.topic)?;
     if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
         return Err(at.refuse("topic", format!("{} bytes are out of range: 1 to {TOPIC_BYTES_MAX}", topic.len())));
@@ -241,10 +235,10 @@ fn mqtt(raw: RawStream, at: &At<'_>) -> Result<Mqtt, ConfigError> {
     })
 }
 
-fn signals(raw: Option<Vec<RawSignal>>, at: &At<'_>) -> Result<Vec<(SignalName, Option<Unit>)>, ConfigError> {
+fn signals(raw: Option<Vec<RawSignal>>, at: &At<'_>) -> Result<Vec<(SignalName, Option<Unit>)>, SettingsError> {
     let raw = at.need("signals", raw)?;
-    if raw.is_empty() || raw.len() > SIGNALS_MAX {
-        return Err(at.refuse("signals", format!("{} signals are out of range: 1 to {SIGNALS_MAX}", raw.len())));
+    if raw.is_empty() || raw.len() > MAX_SIGNALS {
+        return Err(at.refuse("signals", format!("{} signals are out of range: 1 to {MAX_SIGNALS}", raw.len())));
     }
     let mut signals: Vec<(SignalName, Option<Unit>)> = Vec::with_capacity(raw.len());
     for RawSignal { name, unit } in raw {

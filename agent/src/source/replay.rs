@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use vedette_scoring::replay::{Disorder, Options, Replay as File, ReplayError, Time};
 use vedette_scoring::{Sample, Schema};
@@ -54,17 +55,22 @@ impl Replay {
     pub async fn run(self, feed: Feed, shutdown: CancellationToken) {
         let report = Arc::clone(&feed.report);
         let runtime = Handle::current();
-        // Reading and unpacking block, so they have a thread.
-        let played = tokio::task::spawn_blocking(move || self.play(&feed, &shutdown, &runtime)).await;
-        match played {
-            Ok(Ok(())) => report.set(Doing::Ended),
-            Ok(Err(error)) => {
-                tracing::error!(error = %error, "the replay ends at a wrong line");
-                report.set(Doing::Hindered(error.to_string()));
+        let (over, ended) = oneshot::channel();
+        // Reading and unpacking block for as long as the file lasts, so they have a thread of their own.
+        let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || {
+            if over.send(self.play(&feed, &shutdown, &runtime)).is_err() {
+                tracing::debug!("nobody waits for the end of the replay");
             }
+        });
+        let played = match thread {
+            Ok(_handle) => ended.await.map_err(|_| "its thread died".to_owned()).and_then(|r| r.map_err(|e| e.to_string())),
+            Err(error) => Err(format!("couldn't start its thread: {error}")),
+        };
+        match played {
+            Ok(()) => report.set(Doing::Ended),
             Err(error) => {
-                tracing::error!(error = %error, "the replay died");
-                report.set(Doing::Hindered(error.to_string()));
+                tracing::error!(error, "the replay ends early");
+                report.set(Doing::Hindered(error));
             }
         }
     }

@@ -24,7 +24,7 @@ use rolling::Rolling;
 pub const VERSION: u32 = 1;
 
 /// A row at or above this is an anomaly: the threshold with the best standard NAB score over the whole corpus.
-pub const THRESHOLD: f32 = 0.5168;
+pub const THRESHOLD: f32 = 0.5167;
 
 const ERROR_ROWS: u32 = 4000;
 const VALUE_ROWS: u32 = 1000;
@@ -41,8 +41,8 @@ const MEAN_UNIT: f64 = 4.0;
 const DISTANCE_MAX: f64 = 1e6;
 /// Rows after a peak in which only a higher peak counts.
 const SUPPRESS: u64 = 300;
-/// The autoregression works on values in units of this many deviations around their mean, and is started anew when a value
-/// is further out than `REBASE`.
+/// The autoregression works on values in units of this many deviations around their mean, and is started anew when they
+/// have been further out than `REBASE` for [`WARM`] rows: a spike is no new scale.
 const BASE_DEVIATIONS: f64 = 4.0;
 const REBASE: f64 = 40.0;
 /// A deviation below this part of the mean is the rounding of f32, not a deviation.
@@ -93,6 +93,7 @@ struct SignalState {
     predictor: Autoregression,
     /// (centre, width) in which the predictor sees values.
     base: Option<(f64, f64)>,
+    far_rows: u32,
     recent: [f32; SHORT],
     rows: usize,
 }
@@ -114,6 +115,7 @@ impl SignalState {
             errors: Rolling::new(ERROR_ROWS),
             predictor: Autoregression::new(),
             base: None,
+            far_rows: 0,
             recent: [0.0; SHORT],
             rows: 0,
         }
@@ -136,11 +138,13 @@ impl SignalState {
         if self.values.rows() < WARM {
             return 0.0;
         }
-        let far_out = |(centre, width): (f64, f64)| ((x - centre) / width).abs() > REBASE;
-        if self.base.is_none_or(far_out) {
+        let far = |(centre, width): (f64, f64)| ((x - centre) / width).abs() > REBASE;
+        self.far_rows = if self.base.is_some_and(far) { self.far_rows + 1 } else { 0 };
+        if self.base.is_none() || self.far_rows >= WARM {
             let (mean, deviation) = self.values.mean_and_deviation();
             let width = (deviation * BASE_DEVIATIONS).max(mean.abs() * ROUNDING).max(TINY);
             self.base = Some((mean, width));
+            self.far_rows = 0;
             self.predictor = Autoregression::new();
         }
         let (centre, width) = self.base.unwrap_or((0.0, 1.0));

@@ -72,6 +72,7 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names what was found and what was expected.
     pub fn load(manifest: &Manifest, manifest_digest: Digest, onnx: &[u8]) -> Result<Model, LoadError> {
+        Engine::check_size(onnx)?;
         let found = Digest::of(onnx);
         if found != manifest.artifact.digest {
             let expected = manifest.artifact.digest;

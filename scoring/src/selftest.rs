@@ -32,12 +32,20 @@ pub enum SelfTestError {
         /// Which vector, from 1.
         vector: usize,
     },
+    /// No score came out.
+    #[error("the model gives no number for self-test vector {vector}{}", why.as_deref().map(|w| format!(": {w}")).unwrap_or_default())]
+    Fault {
+        /// Which vector, from 1.
+        vector: usize,
+        /// What the engine said; `None` = it gave NaN or an infinity.
+        why: Option<String>,
+    },
     /// Another score came out.
     #[error("self-test vector {vector} scored {found}, the author saw {expected} (tolerance {tolerance})")]
     Score {
         /// Which vector, from 1.
         vector: usize,
-        /// Row score here; NaN = the model failed.
+        /// Row score here.
         found: f32,
         /// Row score of the author.
         expected: f32,
@@ -67,8 +75,11 @@ pub fn check(model: &Arc<Model>, selftest: &SelfTest) -> Result<f64, SelfTestErr
         let numbers: Vec<f32> = test.window.iter().map(|n| n.get()).collect();
         let window = window_of(model, &numbers).ok_or(SelfTestError::NoWindow { vector })?;
         let (found, expected) = (session.run(&window).first().copied().unwrap_or(f32::NAN), test.score.get());
+        if !found.is_finite() {
+            return Err(SelfTestError::Fault { vector, why: session.fault().map(str::to_owned) });
+        }
         let difference = (f64::from(found) - f64::from(expected)).abs();
-        if difference.is_nan() || difference > tolerance {
+        if difference > tolerance {
             return Err(SelfTestError::Score { vector, found, expected, tolerance });
         }
         largest = largest.max(difference);

@@ -9,8 +9,8 @@ use vedette_protocol::{Digest, Exit, Manifest, SelfTest, cbor};
 
 use super::{Answer, REQUEST_MAX, Request, TrialReport};
 use crate::clock::Stopwatch;
-use crate::engine::fenced;
-use crate::model::{Model, Session};
+use crate::engine::{EngineError, fenced};
+use crate::model::{LoadError, Model, Session};
 use crate::selftest;
 
 /// Files that the child may have open: its three, the artifact, and some room.
@@ -25,7 +25,7 @@ const KIB: u64 = 1024;
 pub fn child_main() -> ExitCode {
     let answer = match fenced(try_model) {
         Ok(Ok(report)) => Answer::Passed(report),
-        Ok(Err(reason)) => Answer::Refused { reason },
+        Ok(Err(answer)) => answer,
         Err(message) => Answer::Panicked { message },
     };
     let Ok(json) = serde_json::to_vec(&answer) else { return Exit::Failed.into() };
@@ -35,7 +35,23 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-fn try_model() -> Result<TrialReport, String> {
+impl From<String> for Answer {
+    fn from(reason: String) -> Self {
+        Answer::Refused { reason }
+    }
+}
+
+/// A panic that the engine's own fence caught is still a panic.
+fn why(error: LoadError) -> Answer {
+    match error {
+        LoadError::Graph(EngineError::Panicked(message)) => Answer::Panicked { message },
+        LoadError::Graph(_) | LoadError::Artifact { .. } | LoadError::Manifest { .. } => {
+            Answer::from(error.to_string())
+        }
+    }
+}
+
+fn try_model() -> Result<TrialReport, Answer> {
     let mut bytes = Vec::new();
     let limit = REQUEST_MAX as u64 + 1;
     std::io::stdin()
@@ -50,18 +66,18 @@ fn try_model() -> Result<TrialReport, String> {
     let manifest: Manifest =
         cbor::from_canonical(&request.manifest).map_err(|e| format!("the manifest can't be read: {e}"))?;
     if Digest::of(&request.selftest) != manifest.selftest.digest {
-        return Err("the self-test is not the one that the manifest names".into());
+        return Err("the self-test is not the one that the manifest names".to_owned().into());
     }
     let tests: SelfTest =
         cbor::from_canonical(&request.selftest).map_err(|e| format!("the self-test can't be read: {e}"))?;
     let length = std::fs::metadata(&request.artifact).map_err(|e| format!("couldn't read the artifact: {e}"))?.len();
     if length != manifest.artifact.length {
-        return Err(format!("the artifact has {length} bytes, the manifest says {}", manifest.artifact.length));
+        return Err(format!("the artifact has {length} bytes, the manifest says {}", manifest.artifact.length).into());
     }
     let onnx = std::fs::read(&request.artifact).map_err(|e| format!("couldn't read the artifact: {e}"))?;
 
     let watch = Stopwatch::start();
-    let model = Model::load(&manifest, Digest::of(&request.manifest), &onnx).map_err(|e| e.to_string())?;
+    let model = Model::load(&manifest, Digest::of(&request.manifest), &onnx).map_err(why)?;
     let load_ms = watch.ns() as f64 / 1e6;
     drop(onnx);
     let model = Arc::new(model);
@@ -104,7 +120,10 @@ fn limit_self(request: &Request) -> std::io::Result<()> {
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     set(Resource::Nofile, FILES_MAX)?;
-    set(Resource::Cpu, request.cpu_seconds.max(1))?;
+    // The soft limit tells by its signal what happened; a second later the hard one ends whoever ignores that.
+    let cpu = request.cpu_seconds.max(1);
+    let hard = getrlimit(Resource::Cpu).maximum.map_or(cpu + 1, |m| m.min(cpu + 1));
+    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu.min(hard)), maximum: Some(hard) })?;
     set(Resource::As, own.saturating_add(request.memory_bytes))?;
     Ok(())
 }

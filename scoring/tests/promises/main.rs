@@ -1,0 +1,13 @@
+//! What this crate promises, held over real models and real telemetry. One binary, because linking the engine takes long.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod allocations;
+mod backtests;
+mod coverage;
+mod golden;
+mod hostile;
+mod made;
+mod metrics;
+mod nab;
+mod replays;
+mod streams;

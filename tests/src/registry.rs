@@ -53,9 +53,9 @@ impl Registry {
         );
         std::fs::write(dir.join("registry.toml"), text)?;
         let mut init = Program::Registry.command()?;
-        init.args(["init", "--json", "--config"]).arg(dir.join("registry.toml"));
-        let made = run(init)?.json_lines().context("couldn't make the first token")?;
-        let token = made.iter().find_map(|line| line["token"].as_str()).context("init printed no token")?.to_owned();
+        init.args(["init", "--config"]).arg(dir.join("registry.toml"));
+        let made = run(init)?.ok().context("couldn't make the first token")?;
+        let token = made.stdout.trim().to_owned();
         std::fs::write(dir.join("admin.token"), &token)?;
         Self::serve(dir, token)
     }

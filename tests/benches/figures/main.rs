@@ -6,6 +6,7 @@
 //! (`…/onnxruntime/capi/libonnxruntime.so.*`), and without it the peer's columns say "skipped". The agent's and the registry's
 //! parts start the real programs, so these must be built first: `cargo build --release --workspace --bins`.
 
+mod agent;
 mod machine;
 mod measure;
 mod ort;
@@ -25,6 +26,8 @@ use report::Section;
 enum Part {
     /// Five models, one thread, beside ONNX Runtime.
     Scoring,
+    /// The agent end to end: rate, delay, memory, start, size.
+    Agent,
     /// Anomalies taken in per second, by broker.
     Registry,
 }
@@ -92,6 +95,7 @@ fn main() -> anyhow::Result<()> {
 fn run(part: Part, effort: Effort) -> anyhow::Result<Section> {
     match part {
         Part::Scoring => scoring::run(effort),
+        Part::Agent => agent::run(effort),
         Part::Registry => registry::run(effort),
     }
 }

@@ -1,0 +1,242 @@
+//! The agent end to end, as it ships: a real `vedette-agent` with the dense model that a real registry gave it, replaying a server's
+//! telemetry, once as fast as it goes and once at a pace at which each row comes alone.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use vedette_tests::agent::Agent;
+use vedette_tests::programs::{Program, Running};
+use vedette_tests::registry::{Broker, Registry};
+use vedette_tests::{Scratch, data_dir, sample, wait};
+
+use crate::Effort;
+use crate::measure::Timings;
+use crate::report::{Cell, Section};
+
+const DEVICE: &str = "bench";
+const STREAM: &str = "server";
+/// Starts whose time to the first score is taken.
+const STARTS: usize = 20;
+/// How long the agent replays, per pace, after it has warmed up.
+const MEASURED: Duration = Duration::from_secs(20);
+/// How long it warms up.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Rows a minute in the file, so this speed gives 500 rows a second: each is alone when it comes, and 10,000 make a p99.
+const PACED_SPEED: u32 = 30_000;
+/// The longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clock ticks of a second in `/proc/PID/stat`: 100 on all Linux that we know.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Measures everything.
+pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
+    let scratch = Scratch::new()?;
+    let registry = Registry::start(&scratch.path().join("registry"), &Broker::Embedded)?;
+    let bench = Bench { dir: scratch.path().join("agent"), registry };
+    bench.deploy()?;
+    let starts = bench.starts(effort.of(STARTS))?;
+    let fast = bench.replay(Pace::Full, effort)?;
+    let paced = bench.replay(Pace::Paced, effort)?;
+    let (size, profile) = stripped_size()?;
+    let number = |value: f64, decimals| Cell::Number(value, decimals);
+    let rows = vec![
+        line(
+            "rows scored per second of one core, full speed",
+            number(fast.rows as f64 / fast.cpu_s, 0),
+            "rows/s",
+            None,
+        ),
+        line(
+            "rows scored per second of wall time, full speed",
+            number(fast.rows as f64 / fast.wall_s, 0),
+            "rows/s",
+            None,
+        ),
+        line("sample to decision, row by row, p50", number(paced.p50_us, 1), "us", None),
+        line(
+            "sample to decision, row by row, p99",
+            number(paced.p99_us, 1),
+            "us",
+            Some(("<= 100", paced.p99_us <= 100.0)),
+        ),
+        line("PSS, row by row", number(paced.pss_mib, 1), "MiB", Some(("<= 12", paced.pss_mib <= 12.0))),
+        line("PSS, full speed", number(fast.pss_mib, 1), "MiB", None),
+        line("start to first score, p50", number(starts.quantile_ns(0.5) / 1e6, 0), "ms", None),
+        line("start to first score, slowest", number(starts.quantile_ns(1.0) / 1e6, 0), "ms", {
+            Some(("<= 300", starts.quantile_ns(1.0) <= 300e6))
+        }),
+        line(
+            "vedette-agent, stripped",
+            number(size as f64 / f64::from(1 << 20), 1),
+            "MiB",
+            Some(("<= 10", size <= 10 << 20)),
+        ),
+    ];
+    let notes = vec![
+        "Model: dense_ae (16 rows of 38 signals), deployed through the registry; the built-in baseline scores every row too.".to_owned(),
+        format!("Row by row: 500 rows/s for {} s, the agent's own histogram (its steps are 12.5 %).", effort.of(20)),
+        "Start to first score: from spawning the process to its local API saying that a row was scored, model loaded from disk.".to_owned(),
+        format!("Size: profile {profile}. PSS: /proc/PID/smaps_rollup."),
+    ];
+    Ok(Section {
+        title: "Agent, end to end",
+        columns: vec!["figure", "measured", "unit", "goal", "holds"],
+        rows,
+        notes,
+    })
+}
+
+fn line(name: &str, value: Cell, unit: &str, goal: Option<(&str, bool)>) -> Vec<Cell> {
+    let (goal, holds) = goal.map_or(("", ""), |(goal, holds)| (goal, if holds { "yes" } else { "no" }));
+    vec![Cell::text(name), value, Cell::text(unit), Cell::text(goal), Cell::text(holds)]
+}
+
+/// How fast the replay goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Full,
+    Paced,
+}
+
+/// What the agent did over a while.
+struct Took {
+    rows: u64,
+    cpu_s: f64,
+    wall_s: f64,
+    p50_us: f64,
+    p99_us: f64,
+    pss_mib: f64,
+}
+
+/// A registry and the folder of one agent.
+struct Bench {
+    dir: PathBuf,
+    registry: Registry,
+}
+
+impl Bench {
+    fn agent(&self, pace: Pace) -> anyhow::Result<Agent> {
+        let speed = match pace {
+            Pace::Full => 0,
+            Pace::Paced => PACED_SPEED,
+        };
+        let stream = format!(
+            "[[stream]]\nname = \"{STREAM}\"\nsource = \"replay\"\nfile = \"{}\"\nspeed = {speed}\nrepeat = true\n\
+             start = \"2026-09-01T00:00:00Z\"\nstep = \"60s\"\nlabel_column = \"label\"\n[stream.units]\ndefault = \"1\"\n",
+            sample::test_file().display()
+        );
+        Agent::new(&self.dir, DEVICE, Some(&self.registry), &stream)
+    }
+
+    /// Pushes the dense model and waits until the agent runs it; it is on the agent's disk from then on.
+    fn deploy(&self) -> anyhow::Result<()> {
+        let folder = self.dir.join("model");
+        std::fs::create_dir_all(&folder)?;
+        for (from, to) in [
+            ("dense_ae.onnx", "model.onnx"),
+            ("dense_ae.toml", "manifest.toml"),
+            ("dense_ae.selftest.json", "dense_ae.selftest.json"),
+        ] {
+            std::fs::copy(data_dir().join("models").join(from), folder.join(to))?;
+        }
+        self.registry.push(&folder)?.ok().context("the registry refused the dense model")?;
+        let mut agent = self.agent(Pace::Paced)?;
+        agent.start()?;
+        self.registry.assign(DEVICE, STREAM, "dense-ae@1")?;
+        wait::until_true("the agent to run dense-ae@1", PATIENCE, || {
+            Ok(agent.status()?["streams"][0]["by"].to_string().contains("dense-ae"))
+        })?;
+        agent.stop()
+    }
+
+    /// Starts the agent again and again; how long each took to its first score.
+    fn starts(&self, count: usize) -> anyhow::Result<Timings> {
+        let mut timings = Timings::new(1);
+        for _ in 0..count {
+            let agent = self.agent(Pace::Full)?;
+            let start = Instant::now();
+            let mut running = Running::start("vedette-agent", agent.command()?, &self.dir.join("agent.log"))?;
+            let scored = || stream(&self.dir).is_ok_and(|stream| stream["rows"].as_u64() > Some(0));
+            while !scored() {
+                ensure!(start.elapsed() < PATIENCE, "no score within {} s: {}", PATIENCE.as_secs(), running.said());
+                ensure!(running.ended()?.is_none(), "the agent ended: {}", running.said());
+                // A look costs about 0.1 ms; looking all the time would take the core that the agent starts on.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            timings.add(start.elapsed());
+            running.stop(PATIENCE)?;
+        }
+        Ok(timings)
+    }
+
+    fn replay(&self, pace: Pace, effort: Effort) -> anyhow::Result<Took> {
+        let mut agent = self.agent(pace)?;
+        agent.start()?;
+        std::thread::sleep(WARM_UP);
+        let pid = agent.running()?.id();
+        let (before, cpu, start) = (stream(&self.dir)?, cpu_seconds(pid)?, Instant::now());
+        std::thread::sleep(MEASURED / if effort == Effort::Full { 1 } else { 10 });
+        let (after, cpu_s, wall_s) = (stream(&self.dir)?, cpu_seconds(pid)? - cpu, start.elapsed().as_secs_f64());
+        ensure!(after["by"].to_string().contains("dense-ae"), "the model was gone: {after}");
+        let rows = |stream: &Value| stream["rows"].as_u64().context("the status has no rows");
+        let wait = |key: &str| after[key].as_f64().with_context(|| format!("the status has no {key}"));
+        let took = Took {
+            rows: rows(&after)? - rows(&before)?,
+            cpu_s,
+            wall_s,
+            p50_us: wait("wait_p50_us")?,
+            p99_us: wait("wait_p99_us")?,
+            pss_mib: pss_mib(pid)?,
+        };
+        agent.stop()?;
+        Ok(took)
+    }
+}
+
+/// The stream's part of the status, asked at the agent's socket: starting the command would cost more than the agent.
+fn stream(dir: &Path) -> anyhow::Result<Value> {
+    let mut socket = UnixStream::connect(dir.join("state/agent.sock"))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(b"GET /v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    let status: Value = serde_json::from_str(body)?;
+    Ok(status["streams"][0].clone())
+}
+
+/// User and system time of a process so far.
+fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; after it, fields 14 and 15 of the line are the 12th and 13th.
+    let (_, fields) = text.rsplit_once(')').context("no process name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// Memory of a process, shared pages by share.
+fn pss_mib(pid: u32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in smaps_rollup")?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kibibytes / 1024.0)
+}
+
+/// Bytes of the stripped agent, and the profile that built it: `dist` when that was built, else the one of this run.
+fn stripped_size() -> anyhow::Result<(u64, &'static str)> {
+    let release = Program::Agent.path()?;
+    let dist = release.ancestors().nth(2).map(|target| target.join("dist/vedette-agent")).filter(|path| path.is_file());
+    if let Some(dist) = dist {
+        return Ok((std::fs::metadata(dist)?.len(), "dist (what ships)"));
+    }
+    let scratch = Scratch::new()?;
+    let stripped = scratch.path().join("vedette-agent");
+    let status = Command::new("strip").arg("-o").arg(&stripped).arg(&release).status().context("couldn't run strip")?;
+    ensure!(status.success(), "strip failed: {status}");
+    Ok((std::fs::metadata(stripped)?.len(), "release, stripped here (dist, which ships, was not built)"))
+}

@@ -4,10 +4,11 @@
 
 /// Lagged values that predict the next one.
 const LAGS: usize = 6;
-/// Lags and a constant term.
-const TERMS: usize = LAGS + 1;
+/// Lags, a constant term, and one that is always 0: eight numbers fill vector registers, seven do not.
+const TERMS: usize = LAGS + 2;
 /// Forgetting factor: memory of 1 / (1 - 0.999) = 1000 rows.
 const FORGET: f64 = 0.999;
+const REMEMBER: f64 = 1.0 / FORGET;
 /// Diagonal of the inverse correlation matrix at the start: "know nothing".
 const UNSURE: f64 = 100.0;
 /// Above this the matrix is winding up (no excitation) and is started anew.
@@ -19,7 +20,7 @@ const TEACH_MAX: f64 = 3.0;
 /// The predictor of one signal.
 #[derive(Clone, Debug)]
 pub(super) struct Autoregression {
-    /// Newest first, then the constant 1.
+    /// Newest first, then the constant 1, then 0.
     terms: [f64; TERMS],
     seen: usize,
     weights: [f64; TERMS],
@@ -28,7 +29,8 @@ pub(super) struct Autoregression {
 
 fn unsure() -> [[f64; TERMS]; TERMS] {
     let mut matrix = [[0.0; TERMS]; TERMS];
-    for (i, row) in matrix.iter_mut().enumerate() {
+    // The last term stays 0 and must not grow.
+    for (i, row) in matrix.iter_mut().enumerate().take(TERMS - 1) {
         row[i] = UNSURE;
     }
     matrix
@@ -58,10 +60,10 @@ impl Autoregression {
         let predicted: f64 = self.weights.iter().zip(&terms).map(|(w, t)| w * t).sum();
         let error = x - predicted;
         let mut gain = [0.0; TERMS];
-        for (g, row) in gain.iter_mut().zip(&self.inverse) {
-            *g = row.iter().zip(&terms).map(|(p, t)| p * t).sum();
+        for (row, t) in self.inverse.iter().zip(&terms) {
+            gain.iter_mut().zip(row).for_each(|(g, p)| *g += p * t);
         }
-        // The matrix is symmetric, so the same products serve as its row times the terms.
+        // The matrix is symmetric: terms times its rows are its rows times the terms.
         let projected = gain;
         let scale = FORGET + gain.iter().zip(&terms).map(|(g, t)| g * t).sum::<f64>();
         gain.iter_mut().for_each(|g| *g /= scale);
@@ -69,14 +71,14 @@ impl Autoregression {
         for (w, g) in self.weights.iter_mut().zip(&gain) {
             *w += g * teach;
         }
-        let mut largest = 0.0_f64;
         for (row, g) in self.inverse.iter_mut().zip(&gain) {
             for (p, q) in row.iter_mut().zip(&projected) {
-                *p = (*p - g * q) / FORGET;
-                largest = largest.max(p.abs());
+                *p = (*p - g * q) * REMEMBER;
             }
         }
-        if !largest.is_finite() || largest > WOUND_UP {
+        // Positive definite matrices have their largest numbers on the diagonal, all positive; a NaN is neither.
+        let sound = (0..=LAGS).all(|i| (0.0..=WOUND_UP).contains(&self.inverse[i][i]));
+        if !sound {
             self.inverse = unsure();
         }
         if !self.weights.iter().all(|w| w.is_finite()) {

@@ -19,7 +19,7 @@ pub mod tokens;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use vedette_protocol::{exit::Exit, record::ScoredBy};
+use vedette_protocol::exit::Exit;
 
 use self::{
     client::Client,
@@ -141,7 +141,8 @@ fn online(server: Server, verb: impl AsyncFnOnce(Client) -> Result<(), Fault>) -
 }
 
 fn token(text: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, Fault> {
-    let text = match (text, file) {
+    // An empty variable is one that is not set.
+    let text = match (text.filter(|text| !text.is_empty()), file.filter(|file| !file.as_os_str().is_empty())) {
         (Some(text), _) => text,
         (None, Some(path)) => {
             std::fs::read_to_string(&path).map_err(|error| Fault::file("read the token file", &path, &error))?
@@ -153,15 +154,6 @@ fn token(text: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, 
         return Err(Fault::usage("the token is empty or holds characters that no token has"));
     }
     Ok(Some(text.to_owned()))
-}
-
-/// What scored something, in a word: `name@2`, or `baseline 1`.
-#[must_use]
-pub fn scorer(by: &ScoredBy) -> String {
-    match by {
-        ScoredBy::Model { model, .. } => model.to_string(),
-        ScoredBy::Baseline { version } => format!("baseline {version}"),
-    }
 }
 
 #[cfg(test)]
@@ -223,6 +215,7 @@ mod tests {
     fn a_token_is_trimmed_and_an_empty_one_refused() {
         assert_eq!(token(Some(" abc\n".to_owned()), None).unwrap().as_deref(), Some("abc"));
         assert_eq!(token(Some(" \n".to_owned()), None).unwrap_err().exit, Exit::Usage);
+        assert_eq!(token(Some(String::new()), None).unwrap(), None);
         assert_eq!(token(None, Some("/nowhere/token".into())).unwrap_err().exit, Exit::NotFound);
     }
 }

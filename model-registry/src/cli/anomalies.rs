@@ -10,7 +10,6 @@ use super::{
     Screen,
     client::Client,
     fault::Fault,
-    scorer,
     screen::{Column, Format, Sheet, facts, say, say_json},
 };
 use crate::view::{AnomalyView, SignalShare, WhoScored};
@@ -130,7 +129,7 @@ fn list_text(anomalies: &[AnomalyView], screen: Screen) -> String {
             format!("{:.3}", anomaly.score),
             format!("{:.3}", anomaly.threshold),
             signals(&anomaly.top),
-            scorer(&anomaly.by),
+            anomaly.by.to_string(),
             anomaly.cause.clone(),
             anomaly.record.clone(),
         ]);
@@ -152,7 +151,7 @@ fn show_text(anomaly: &AnomalyView, screen: Screen) -> String {
         ("time", anomaly.at.clone()),
         ("cause", anomaly.cause.clone()),
         ("score", format!("{} against {}", anomaly.score, anomaly.threshold)),
-        ("scored by", scorer(&anomaly.by)),
+        ("scored by", anomaly.by.to_string()),
         ("input", anomaly.input.to_string()),
         ("received", anomaly.received.clone()),
     ];
@@ -172,7 +171,7 @@ fn who_text(answer: &WhoScored) -> String {
     let mut lines = vec![
         ("record", answer.record.clone()),
         ("stream", format!("{} of {}, row {}", answer.stream, answer.device, answer.row)),
-        ("scored by", scorer(&answer.by)),
+        ("scored by", answer.by.to_string()),
     ];
     if let Some(stretch) = &answer.stretch {
         lines.push(("since", format!("{}, row {} (record {})", stretch.since, stretch.first_row, stretch.record)));

@@ -100,16 +100,31 @@ fn list_text(entries: &[AuditView], screen: Screen) -> String {
     sheet.render(screen.colour, "no entries")
 }
 
-/// The fields of a change but its kind, as `name=value`, long ones cut.
+/// What a change says, as `name=value`, without what only programs read: digests, envelopes, milliseconds.
 fn about(change: &Value) -> String {
     let Value::Object(fields) = change else { return change.to_string() };
-    let field = |(name, value): (&String, &Value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let told = |(name, value): (&String, &Value)| {
+        let hidden = ["kind", "envelope"].contains(&name.as_str()) || name.ends_with("_ms");
+        let text = plain(value).filter(|text| !hidden && !text.is_empty() && !text.starts_with("sha256:"))?;
         let cut = text.char_indices().nth(FIELD_CHARS_MAX).map_or(text.clone(), |(at, _)| format!("{}…", &text[..at]));
-        format!("{name}={cut}")
+        Some(format!("{name}={cut}"))
     };
-    let fields: Vec<String> = fields.iter().filter(|(name, value)| *name != "kind" && !value.is_null()).map(field).collect();
-    fields.join(" ")
+    let told: Vec<String> = fields.iter().filter_map(told).collect();
+    told.join(" ")
+}
+
+/// A value in a word; of slots, which stream gets which model. Other objects have none.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Object(_) => None,
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => {
+            let slot = |item: &Value| Some(format!("{}:{}", item.get("stream")?.as_str()?, item.get("model")?.as_str()?));
+            let slots: Vec<String> = items.iter().filter_map(slot).collect();
+            Some(slots.join(","))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -126,10 +141,12 @@ mod tests {
             at_ms: 0,
             at: "2026-01-01T00:00:00.000Z".to_owned(),
             by: "token:ci".to_owned(),
-            change: json!({"kind": "version-published", "model": "pump@2", "note": "x".repeat(100)}),
+            change: json!({"kind": "version-published", "model": "pump@2", "note": "x".repeat(100),
+                "artifact": {"digest": "sha256:00"}, "manifest": "sha256:11", "issued_ms": 5, "slots": [{"stream": "s", "model": "m@1"}]}),
         };
         let text = list_text(&[entry], Screen { format: Format::Text, colour: Colour::No });
         assert!(text.contains("token:ci  version-published  model=pump@2"), "{text}");
+        assert!(text.contains("slots=s:m@1") && !text.contains("sha256") && !text.contains("issued"), "{text}");
         assert!(text.contains('…') && !text.contains(&"x".repeat(100)), "{text}");
     }
 }

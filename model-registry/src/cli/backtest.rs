@@ -8,7 +8,6 @@ mod text;
 mod windows;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,9 +16,9 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 use vedette_protocol::{
-    Digest, SignalName, Unit, cbor,
+    Digest, IdError, SignalName, Unit, cbor,
     manifest::{Blob, Manifest},
-    settings::DurationText,
+    settings::{DurationText, TimeText},
 };
 use vedette_scoring::{
     Model,
@@ -73,9 +72,12 @@ pub struct Backtest {
     /// A column to leave out (may be given again)
     #[arg(long, value_name = "COLUMN")]
     skip: Vec<String>,
-    /// The unit in which the file gives a signal (may be given again); must be the manifest's
-    #[arg(long, value_name = "SIGNAL=UNIT", value_parser = unit_of)]
-    unit: Vec<(SignalName, Unit)>,
+    /// The time of the first row without a time column, RFC 3339
+    #[arg(long, value_name = "TIME", default_value = "1970-01-01T00:00:00Z")]
+    start: TimeText,
+    /// The unit in which the file gives a signal, or all others (may be given again); must be the manifest's
+    #[arg(long, value_name = "[SIGNAL=]UNIT", value_parser = unit_of)]
+    unit: Vec<(Option<SignalName>, Unit)>,
     /// Take rows that go back in time as they are
     #[arg(long)]
     unordered: bool,
@@ -101,11 +103,11 @@ struct Outcome<'a> {
     trial: Option<&'a TrialReport>,
 }
 
-fn unit_of(text: &str) -> Result<(SignalName, Unit), String> {
-    let (signal, unit) = text.split_once('=').ok_or("write SIGNAL=UNIT")?;
-    let signal = signal.parse().map_err(|error: vedette_protocol::IdError| error.to_string())?;
-    let unit = unit.parse().map_err(|error: vedette_protocol::IdError| error.to_string())?;
-    Ok((signal, unit))
+fn unit_of(text: &str) -> Result<(Option<SignalName>, Unit), IdError> {
+    match text.split_once('=') {
+        Some((signal, unit)) => Ok((Some(signal.parse()?), unit.parse()?)),
+        None => Ok((None, text.parse()?)),
+    }
 }
 
 /// Runs a backtest.
@@ -130,7 +132,7 @@ pub fn run(args: &Backtest, screen: Screen) -> Result<(), Fault> {
     let report = score(&backtest, args.scores.as_deref())?;
     let trial = candidate.as_ref().and_then(|candidate| candidate.trial.as_ref());
     let outcome =
-        Outcome { data: args.data.display().to_string(), model: super::scorer(&report.scored_by), report: &report, trial };
+        Outcome { data: args.data.display().to_string(), model: report.scored_by.to_string(), report: &report, trial };
     match screen.format {
         Format::Json => say_json(&[outcome]),
         Format::Text => say(&text::report(&outcome, screen)),
@@ -173,13 +175,18 @@ fn unscored(error: &BacktestError) -> Fault {
 fn options(args: &Backtest, model: Option<&Model>) -> Options {
     let sampling = model.and_then(|model| i64::try_from(model.manifest().contract.sampling_ms).ok());
     let step = args.step.and_then(|step| i64::try_from(step.get().as_millis()).ok());
-    let mut options = Options::new(0, step.or(sampling).unwrap_or(STEP_MS_DEFAULT));
+    let mut options = Options::new(args.start.ms(), step.or(sampling).unwrap_or(STEP_MS_DEFAULT));
     if let Some(column) = &args.time_column {
         options.time = replay::Time::Column(column.clone());
     }
     options.label.clone_from(&args.label);
     options.skip.clone_from(&args.skip);
-    options.units = args.unit.iter().cloned().collect::<BTreeMap<_, _>>();
+    for (signal, unit) in &args.unit {
+        match signal {
+            Some(signal) => drop(options.units.insert(signal.clone(), unit.clone())),
+            None => options.default_unit = Some(unit.clone()),
+        }
+    }
     if args.unordered || args.windows.is_some() {
         options.disorder = Disorder::Keep;
     }
@@ -192,13 +199,16 @@ fn candidate(args: &Backtest) -> Result<Option<Candidate>, Fault> {
     let draft = push::read_draft(path)?;
     let artifact = push::artifact(model)?;
     let selftest = draft.selftest_file().map(|_| push::read_selftest(path, &draft)).transpose()?;
-    let selftest = selftest.map(|(_, selftest)| cbor::to_canonical(&selftest));
+    let encoded = selftest.as_ref().map(|(_, selftest)| cbor::to_canonical(selftest));
     // Without a self-test the manifest names the digest of nothing: it is never signed or sent.
-    let bytes = selftest.as_deref().unwrap_or_default();
+    let bytes = encoded.as_deref().unwrap_or_default();
     let blob = Blob { digest: Digest::of(bytes), length: (bytes.len() as u64).max(1) };
     let (manifest, _) = push::complete(&draft, artifact, blob, 0, path)?;
+    if let Some((path, selftest)) = &selftest {
+        push::check_selftest(path, selftest, &manifest)?;
+    }
     let digest = Digest::of(&cbor::to_canonical(&manifest));
-    let trial = selftest.map(|selftest| try_first(&manifest, digest, model, &selftest)).transpose()?;
+    let trial = encoded.map(|selftest| try_first(&manifest, digest, model, &selftest)).transpose()?;
     let onnx = fs::read(model).map_err(|error| Fault::file("read the model", model, &error))?;
     let loaded = Model::load(&manifest, digest, &onnx)
         .map_err(|error| Fault::refused(format!("couldn't run the model {}: {error}", model.display())))?;

@@ -10,7 +10,6 @@ use super::{
     Screen,
     client::Client,
     fault::Fault,
-    scorer,
     screen::{Column, Format, Sheet, Tone, facts, say, say_json},
 };
 use crate::view::{AssignRequest, AssignmentView, DeviceAt, DeviceView, StreamView};
@@ -168,11 +167,11 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
     ]);
     for device in devices {
         let runs: Vec<String> =
-            device.streams.iter().map(|stream| format!("{}={}", stream.stream, scorer(&stream.by).replace(' ', "-"))).collect();
+            device.streams.iter().map(|stream| format!("{}={}", stream.stream, stream.by.to_string().replace(' ', "-"))).collect();
         sheet.toned([
             (device.device.to_string(), Tone::Plain),
             if device.online { ("online".to_owned(), Tone::Good) } else { ("offline".to_owned(), Tone::Bad) },
-            (device.last_seen.clone(), Tone::Plain),
+            (last_seen(device), Tone::Plain),
             (runs.join(" "), Tone::Plain),
             assignment(device),
             (device.journals.last().map_or_else(|| "-".to_owned(), |journal| journal.upto.to_string()), Tone::Plain),
@@ -180,6 +179,11 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
         ]);
     }
     sheet.render(screen.colour, "no devices yet; a device appears when it first connects")
+}
+
+/// A device that was assigned something may not have come yet.
+fn last_seen(device: &DeviceView) -> String {
+    if device.last_seen_ms == 0 { "never".to_owned() } else { device.last_seen.clone() }
 }
 
 /// Held and desired version in a word.
@@ -195,7 +199,7 @@ fn show_text(device: &DeviceView, screen: Screen) -> String {
     let mut head = vec![
         ("device", device.device.to_string()),
         ("state", if device.online { "online" } else { "offline" }.to_owned()),
-        ("last seen", device.last_seen.clone()),
+        ("last seen", last_seen(device)),
         ("agent", device.agent_version.clone()),
         ("assignment", assignment(device).0),
     ];
@@ -228,7 +232,7 @@ fn streams_text(streams: &[StreamView], screen: Screen) -> String {
         let tone = if stage == "refused" { Tone::Bad } else { Tone::Plain };
         sheet.toned([
             (stream.stream.to_string(), Tone::Plain),
-            (scorer(&stream.by), Tone::Plain),
+            (stream.by.to_string(), Tone::Plain),
             (stream.row.to_string(), Tone::Plain),
             (format!("{model}{stage}{detail}"), tone),
         ]);
@@ -247,7 +251,7 @@ fn at_text(at: &DeviceAt, screen: Screen) -> String {
     for ran in &at.streams {
         sheet.row([
             ran.stream.to_string(),
-            scorer(&ran.by),
+            ran.by.to_string(),
             ran.since.clone(),
             ran.first_row.to_string(),
             ran.record.clone(),

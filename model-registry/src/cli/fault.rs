@@ -79,8 +79,8 @@ impl Fault {
     pub fn answered(status: StatusCode, body: &[u8]) -> Self {
         let exit = exit_of(status);
         let message = match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) if problem.detail.is_empty() => format!("the registry refused: {} ({status})", problem.title),
-            Ok(problem) => format!("the registry refused: {} ({})", problem.detail, status.as_u16()),
+            Ok(problem) if problem.detail.is_empty() => format!("the registry answered: {} ({})", problem.title, status.as_u16()),
+            Ok(problem) => format!("the registry answered: {} ({})", problem.detail, status.as_u16()),
             Err(_) => format!("the registry answered {status} without an explanation"),
         };
         Self { exit, message }
@@ -109,7 +109,7 @@ mod tests {
     fn an_answer_keeps_the_registrys_words_and_gets_its_exit_code() {
         let body = br#"{"type":"urn:vedette:problem:conflict","title":"Conflict","status":409,"detail":"m@2 holds other bytes"}"#;
         let fault = Fault::answered(StatusCode::CONFLICT, body);
-        assert_eq!((fault.exit, fault.message.as_str()), (Exit::Refused, "the registry refused: m@2 holds other bytes (409)"));
+        assert_eq!((fault.exit, fault.message.as_str()), (Exit::Refused, "the registry answered: m@2 holds other bytes (409)"));
     }
 
     #[test]

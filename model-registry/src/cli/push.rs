@@ -126,9 +126,7 @@ fn package(push: &Push, draft: &Draft, issued_ms: i64) -> Result<Package, Fault>
     let selftest_bytes = cbor::to_canonical(&vectors);
     let selftest = Blob { digest: Digest::of(&selftest_bytes), length: selftest_bytes.len() as u64 };
     let (manifest, lineage) = complete(draft, artifact, selftest, issued_ms, &push.manifest)?;
-    vectors
-        .check(&manifest.contract)
-        .map_err(|error| Fault::usage(format!("couldn't use the self-test {}: {error}", path.display())))?;
+    check_selftest(&path, &vectors, &manifest)?;
     Ok(Package {
         envelope: envelope::seal(&manifest, &[&key]),
         lineage: cbor::to_canonical(&lineage),
@@ -211,6 +209,15 @@ pub fn read_selftest(manifest: &Path, draft: &Draft) -> Result<(PathBuf, SelfTes
         )));
     }
     Ok((path, selftest))
+}
+
+/// Whether the self-test's windows are those of the contract.
+///
+/// # Errors
+/// Usage, naming the vector.
+pub fn check_selftest(path: &Path, selftest: &SelfTest, manifest: &Manifest) -> Result<(), Fault> {
+    let checked = selftest.check(&manifest.contract);
+    checked.map_err(|error| Fault::usage(format!("couldn't use the self-test {}: {error}", path.display())))
 }
 
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, Fault> {

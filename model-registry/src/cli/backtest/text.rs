@@ -28,7 +28,7 @@ pub(super) fn report(outcome: &Outcome<'_>, screen: Screen) -> String {
     let report = outcome.report;
     let mut lines = vec![
         ("data", outcome.data.clone()),
-        ("scored by", format!("{}, threshold {}", outcome.model, report.threshold)),
+        ("scored by", format!("{}, threshold {:.4}", outcome.model, report.threshold)),
     ];
     lines.extend(outcome.trial.map(|trial| ("trial", trial_text(trial))));
     lines.push(("rows scored", format!("{} over {:.2} days", report.rows, report.days)));
@@ -67,10 +67,10 @@ fn judged(judgement: &Judgement) -> Vec<(&'static str, String)> {
         (
             "false alarms",
             format!(
-                "{:.2} a day ({} in all); {:.2} % of the normal rows alarmed",
-                judgement.false_episodes_per_day,
+                "{:.2} % of the normal rows alarmed; {} episodes apart from any event, {:.2} a day",
+                judgement.normal_rows_alarmed * 100.0,
                 judgement.false_episodes,
-                judgement.normal_rows_alarmed * 100.0
+                judgement.false_episodes_per_day
             ),
         ),
         (

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 use vedette_agent::command::{self, Command};
 use vedette_agent::{config, run};
 use vedette_protocol::exit::Exit;
@@ -69,10 +70,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// `VEDETTE_LOG` holds a filter as `info,vedette_agent::sync=debug`.
+/// `VEDETTE_LOG` holds levels by room, as `info,vedette_agent::sync=debug`. (No spans or fields to filter by: that would
+/// bring a regular expression engine onto the device.)
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("VEDETTE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour()).init();
+    let wanted = std::env::var("VEDETTE_LOG").ok();
+    let parsed = wanted.as_deref().map(str::parse::<Targets>);
+    let (levels, refused) = match parsed {
+        None => (default_levels(), None),
+        Some(Ok(levels)) => (levels, None),
+        Some(Err(error)) => (default_levels(), Some(error)),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour());
+    tracing_subscriber::registry().with(lines).with(levels).init();
+    if let Some(error) = refused {
+        tracing::warn!(%error, "VEDETTE_LOG is not understood; write levels as info,vedette_agent::sync=debug");
+    }
+}
+
+fn default_levels() -> Targets {
+    Targets::new().with_default(LevelFilter::INFO)
 }
 
 fn colour() -> bool {

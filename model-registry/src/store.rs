@@ -6,30 +6,38 @@
 //!   the drive's cache durable; in 20 simulated power cuts 8 lost acknowledged records and 5 left a store that would not open).
 //!   The rule that held in 80 of 80 cuts: after every group of writes `flush`, then `sync_data` of sled's own file,
 //!   kept open for that; and after the first open, fsync of the file, its folder and the folder above.
-//! - sled answers some damage with an error, some with a panic and some with a gap. So it is opened and walked
-//!   once inside `catch_unwind`, and a batch carries `applied`, the first audit sequence that is not in it.
+//! - sled answers some damage with an error, some with a panic and some in silence. So each batch carries a sum over
+//!   everything that is in the store after it, and at start the whole store is walked inside `catch_unwind` and held against
+//!   that sum: what opens is a state that once was, whole.
 //! - sled's memory follows its contents; what is large lies in files (see [`crate::blobs`]).
 //!
 //! # Layout
 //!
-//! One tree, so that one batch is one atomic write over everything: see [`keys`].
+//! One tree, so that one batch is one atomic write over everything: see [`keys`]. Writes come one after the other (the
+//! caller holds its turn), which the sum relies on.
 //!
 //! # Recovery
 //!
 //! A damaged store is moved aside (`store.damaged-<n>`) and an empty one begun. The audit journal brings back every
 //! change of ours; the devices' records come again from the devices, because the acknowledgements start at zero again.
-//! An error of the disk (full, not allowed) is not damage: it is reported, and nothing is moved.
+//! A store that opens as it was some time ago (its end was lost) is healed by the same two. An error of the disk (full, not
+//! allowed) is not damage: it is reported, and nothing is moved.
 
 pub mod keys;
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sled::IVec;
+use vedette_protocol::id::Hasher;
 
 /// sled's page cache. 16 MB hold the inner pages of some million keys; a larger one only costs memory.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -38,10 +46,54 @@ const FORMAT: u64 = 1;
 /// Names tried for a damaged store before giving up: each is one human who has not looked at the last ones.
 const DAMAGED_MAX: u32 = 100;
 
+/// sled lets go of its file a moment after it was dropped (its own threads still hold it). Another process cannot be the
+/// one that holds it: the audit journal's lock was taken before.
+const UNLOCK_WITHIN: Duration = Duration::from_secs(5);
+const UNLOCK_POLL: Duration = Duration::from_millis(10);
+
 /// The open store.
 pub struct Store {
     db: sled::Db,
     file: File,
+    sum: Mutex<Sum>,
+}
+
+/// Says what is in the store, whatever the order: how many keys, and the sum of 64 bits of the hashes of key and value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    keys: u64,
+    hashes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.keys = self.keys.wrapping_add(1);
+        self.hashes = self.hashes.wrapping_add(hash(key, value));
+    }
+
+    fn remove(&mut self, key: &[u8], value: &[u8]) {
+        self.keys = self.keys.wrapping_sub(1);
+        self.hashes = self.hashes.wrapping_sub(hash(key, value));
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        [self.keys.to_be_bytes(), self.hashes.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Sum> {
+        let (hashes, rest) = keys::take_number(bytes)?;
+        let (keys, _) = keys::take_number(rest)?;
+        Some(Sum { keys, hashes })
+    }
+}
+
+fn hash(key: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = Hasher::new();
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    let digest = hasher.finish();
+    digest.as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// What opening found.
@@ -55,16 +107,16 @@ pub struct Found {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Writes that take effect together or not at all.
+/// Writes that take effect together or not at all. A later write of a key replaces an earlier one.
 #[derive(Debug, Default)]
 pub struct Write {
-    batch: sled::Batch,
+    values: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Write {
     /// Sets a key.
-    pub fn set(&mut self, key: impl Into<IVec>, value: impl Into<IVec>) {
-        self.batch.insert(key, value);
+    pub fn set(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.values.insert(key.into(), Some(value.into()));
     }
 
     /// Sets a key to a JSON document.
@@ -72,15 +124,15 @@ impl Write {
     /// # Errors
     ///
     /// The value has no JSON form.
-    pub fn set_json<T: Serialize>(&mut self, key: impl Into<IVec>, value: &T) -> anyhow::Result<()> {
+    pub fn set_json<T: Serialize>(&mut self, key: impl Into<Vec<u8>>, value: &T) -> anyhow::Result<()> {
         let bytes = serde_json::to_vec(value).context("couldn't encode a value for the store")?;
-        self.batch.insert(key, bytes);
+        self.set(key, bytes);
         Ok(())
     }
 
     /// Removes a key.
-    pub fn remove(&mut self, key: impl Into<IVec>) {
-        self.batch.remove(key);
+    pub fn remove(&mut self, key: impl Into<Vec<u8>>) {
+        self.values.insert(key.into(), None);
     }
 }
 
@@ -165,7 +217,25 @@ impl Store {
     ///
     /// The store could not be written.
     pub fn write(&self, write: Write) -> Result<(), sled::Error> {
-        self.db.apply_batch(write.batch)
+        let mut current = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = *current;
+        let mut batch = sled::Batch::default();
+        for (key, value) in write.values {
+            if let Some(before) = self.db.get(&key)? {
+                sum.remove(&key, &before);
+            }
+            match value {
+                Some(value) => {
+                    sum.add(&key, &value);
+                    batch.insert(key, value);
+                }
+                None => batch.remove(key),
+            }
+        }
+        batch.insert(keys::SUM, sum.bytes());
+        self.db.apply_batch(batch)?;
+        *current = sum;
+        Ok(())
     }
 
     /// Makes every write before this call power-safe.
@@ -189,38 +259,70 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
 }
 
 fn open_and_walk(path: &Path) -> Result<(Store, Found), Unopened> {
-    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<(sled::Db, Found), sled::Error> {
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .mode(sled::Mode::HighThroughput)
-            .flush_every_ms(None)
-            .open()?;
-        let found = walk(&db)?;
-        Ok((db, found))
+    let was_there = std::fs::metadata(path.join("db")).is_ok_and(|file| file.len() > 0);
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<(sled::Db, Found, Sum), sled::Error> {
+        let db = open_unlocked(path)?;
+        let (found, sum) = walk(&db)?;
+        Ok((db, found, sum))
     }));
-    let (db, found) = match opened {
+    let (db, found, sum) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return Err(unopened(path, error)),
         Err(_) => return Err(Unopened::Damaged("sled panicked while reading it".to_owned())),
     };
-    check_format(&db)?;
+    check_format(&db, was_there)?;
+    check_sum(&db, sum)?;
     let file = sync_first(path).map_err(Unopened::Failed)?;
-    Ok((Store { db, file }, found))
+    Ok((Store { db, file, sum: Mutex::new(sum) }, found))
+}
+
+fn open_unlocked(path: &Path) -> Result<sled::Db, sled::Error> {
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        .mode(sled::Mode::HighThroughput)
+        .flush_every_ms(None);
+    let deadline = Instant::now() + UNLOCK_WITHIN;
+    loop {
+        match config.open() {
+            // sled reports its lock only in words.
+            Err(sled::Error::Io(error)) if is_lock(&error) && Instant::now() < deadline => std::thread::sleep(UNLOCK_POLL),
+            opened => return opened,
+        }
+    }
+}
+
+fn is_lock(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
 /// Reads every page once: damage shows here and not in the middle of a verb; and the limits' counters start right.
-fn walk(db: &sled::Db) -> Result<Found, sled::Error> {
+fn walk(db: &sled::Db) -> Result<(Found, Sum), sled::Error> {
     let mut found = Found::default();
+    let mut sum = Sum::default();
     for entry in db.iter() {
-        let (key, _) = entry?;
+        let (key, value) = entry?;
+        if key == keys::FORMAT || key == keys::SUM {
+            continue;
+        }
+        sum.add(&key, &value);
         match key.first() {
             Some(b'r') => found.records += 1,
             Some(b'D') => found.devices += 1,
             Some(_) | None => {}
         }
     }
-    Ok(found)
+    Ok((found, sum))
+}
+
+fn check_sum(db: &sled::Db, sum: Sum) -> Result<(), Unopened> {
+    let stored = db.get(keys::SUM).map_err(|error| Unopened::Failed(error.into()))?;
+    // Before the first write there is none, and nothing to sum up.
+    let stored = stored.as_deref().map_or(Some(Sum::default()), Sum::read);
+    if stored == Some(sum) {
+        return Ok(());
+    }
+    Err(Unopened::Damaged(format!("it has a gap: {} keys are there, and its sum tells of {}", sum.keys, stored.unwrap_or_default().keys)))
 }
 
 fn unopened(path: &Path, error: sled::Error) -> Unopened {
@@ -234,11 +336,12 @@ fn unopened(path: &Path, error: sled::Error) -> Unopened {
     }
 }
 
-fn check_format(db: &sled::Db) -> Result<(), Unopened> {
+fn check_format(db: &sled::Db, was_there: bool) -> Result<(), Unopened> {
     let stored = db.get(keys::FORMAT).map_err(|error| Unopened::Failed(error.into()))?;
     let stored = stored.as_deref().and_then(keys::take_number).map(|(format, _)| format);
     match stored {
         Some(FORMAT) => Ok(()),
+        None if was_there => Err(Unopened::Damaged("its beginning is gone".to_owned())),
         None => {
             let set = db.insert(keys::FORMAT, FORMAT.to_be_bytes().to_vec());
             set.map(drop).map_err(|error| Unopened::Failed(error.into()))
@@ -305,26 +408,84 @@ mod tests {
         assert_eq!((found.records, found.moved_aside), (1, None));
     }
 
-    #[test]
-    fn a_damaged_store_is_moved_aside_and_never_a_panic() {
-        let folder = tempfile::tempdir().unwrap();
-        let opened = store(folder.path());
-        for n in 0..2000_u64 {
+    const FILLED: u64 = 2000;
+
+    fn fill(opened: Store) {
+        for n in 0..FILLED {
             let mut write = Write::default();
             write.set(keys::Key::new(b'r').number(n).bytes(), vec![7; 100]);
             opened.write(write).unwrap();
         }
         opened.sync().unwrap();
+    }
+
+    /// Opens what a test did to a filled store: moved aside and empty, or a state that once was, and never a gap.
+    fn assert_whole_or_aside(folder: &Path) {
+        let (opened, found) = Store::open(&folder.join("store")).unwrap();
+        let stored: Vec<Vec<u8>> = opened.prefix([b'r']).map(|entry| entry.unwrap().0.to_vec()).collect();
+        let whole: Vec<Vec<u8>> = (0..stored.len() as u64).map(|n| keys::Key::new(b'r').number(n).bytes()).collect();
+        assert_eq!(stored, whole, "a gap");
+        if let Some(aside) = found.moved_aside {
+            assert!(stored.is_empty() && aside.is_dir());
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_opens_as_it_once_was_or_is_moved_aside() {
+        for part in [4, 8, 12, 15] {
+            let folder = tempfile::tempdir().unwrap();
+            fill(store(folder.path()));
+            let file = File::options().write(true).open(folder.path().join("store/db")).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length * part / 16).unwrap();
+            assert_whole_or_aside(folder.path());
+        }
+    }
+
+    #[test]
+    fn flipped_bytes_are_never_a_panic_and_never_a_gap() {
+        for part in [0, 3, 7, 11, 15] {
+            let folder = tempfile::tempdir().unwrap();
+            fill(store(folder.path()));
+            let file = folder.path().join("store/db");
+            let mut bytes = std::fs::read(&file).unwrap();
+            let step = bytes.len() / 16;
+            bytes.iter_mut().skip(step * part).take(step).for_each(|byte| *byte ^= 0x5a);
+            std::fs::write(&file, bytes).unwrap();
+            assert_whole_or_aside(folder.path());
+        }
+    }
+
+    #[test]
+    fn a_gap_that_sled_does_not_see_is_seen_by_the_sum() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = store(folder.path());
+        let mut write = Write::default();
+        write.set(&b"ra"[..], &b"1"[..]);
+        write.set(&b"rb"[..], &b"2"[..]);
+        opened.write(write).unwrap();
+        opened.db.remove(b"ra").unwrap();
+        opened.sync().unwrap();
         drop(opened);
-        let file = folder.path().join("store/db");
-        let mut bytes = std::fs::read(&file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[1000..middle].iter_mut().for_each(|byte| *byte ^= 0x5a);
-        std::fs::write(&file, bytes).unwrap();
         let (opened, found) = Store::open(&folder.path().join("store")).unwrap();
-        let aside = found.moved_aside.unwrap();
-        assert!(aside.ends_with("store.damaged-1") && aside.is_dir());
+        assert!(found.moved_aside.unwrap().ends_with("store.damaged-1"));
         assert_eq!(opened.prefix([b'r']).count(), 0);
+    }
+
+    #[test]
+    fn the_sum_follows_writes_over_one_another_and_removals() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = store(folder.path());
+        for value in 0..5_u64 {
+            let mut write = Write::default();
+            write.set(&b"ka"[..], value.to_be_bytes());
+            write.set(&b"kb"[..], vec![1]);
+            write.remove(&b"kb"[..]);
+            write.remove(&b"kc"[..]);
+            opened.write(write).unwrap();
+        }
+        assert_eq!(opened.sum.lock().unwrap().keys, 1);
+        assert_eq!(walk(&opened.db).unwrap().1, *opened.sum.lock().unwrap());
     }
 
     #[test]

@@ -78,8 +78,17 @@ impl Registry {
 
     fn hear(&self, device: &DeviceId, change: impl FnOnce(&mut Heard)) -> Result<()> {
         let state = self.state();
-        let now = self.now_ms();
         let mut turn = state.turn();
+        let mut write = Write::default();
+        let new = self.note(device, &mut write, change)?;
+        turn.save_all(&[], write)?;
+        state.counts().devices.fetch_add(new, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Adds to `write` that a device was heard. Returns how many devices are new by it: 1 or 0.
+    fn note(&self, device: &DeviceId, write: &mut Write, change: impl FnOnce(&mut Heard)) -> Result<u64> {
+        let state = self.state();
         let key = keys::device(device);
         let known: Option<Heard> = state.store().get_json(&key)?;
         let is_new = known.is_none();
@@ -87,15 +96,15 @@ impl Registry {
             return Err(Error::Full(format!("there are {DEVICES_MAX} devices, which is the limit: `{device}` is not taken in")));
         }
         let mut heard = known.unwrap_or_default();
-        heard.last_seen_ms = now;
+        heard.last_seen_ms = self.now_ms();
         change(&mut heard);
-        let mut write = Write::default();
         write.set_json(key, &heard)?;
-        turn.save_all(&[], write)?;
-        if is_new {
-            state.counts().devices.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
+        Ok(u64::from(is_new))
+    }
+
+    /// Adds to `write` that records of a device came. Returns how many devices are new by it: 1 or 0.
+    pub(crate) fn note_records(&self, device: &DeviceId, write: &mut Write) -> Result<u64> {
+        self.note(device, write, |_| {})
     }
 
     /// All devices, by name: those heard, and those that only have an assignment.

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use vedette_protocol::cbor;
 use vedette_protocol::id::{DeviceId, RecordId};
 use vedette_protocol::limit::MAX_RECORD_BYTES;
-use vedette_protocol::record::{Anomaly, Body, DeployStep, Record, ScoredBy, Stage, Swap};
+use vedette_protocol::record::{Anomaly, Body, DeployStep, Record, ScoredBy, Stage, Swap, SwapReason};
 
 use super::{Error, Registry, Result};
 use crate::audit::{Change, DeviceStep, Entry};
@@ -93,10 +93,16 @@ impl Registry {
         for ((device, epoch), upto) in &group.upto {
             group.write.set(keys::received(device).number(*epoch).bytes(), upto.to_be_bytes().to_vec());
         }
+        let senders: BTreeSet<&DeviceId> = group.upto.keys().map(|(device, _)| device).collect();
+        let mut new_devices = 0;
+        for device in senders {
+            new_devices += self.note_records(device, &mut group.write)?;
+        }
         let new = group.taken.len() as u64;
         turn.save_all(&group.entries, group.write)?;
         drop(turn);
         state.counts().records.fetch_add(new, Ordering::Relaxed);
+        state.counts().devices.fetch_add(new_devices, Ordering::Relaxed);
         state.store().sync()?;
         Ok(results)
     }
@@ -251,6 +257,10 @@ fn index_anomaly(id: &RecordId, anomaly: &Anomaly, write: &mut Write) {
 fn index_swap(id: &RecordId, swap: &Swap, wall_ms: i64, write: &mut Write) {
     let by_row = keys::swaps(&id.device, id.epoch, &swap.stream).number(swap.first_row).number(id.sequence);
     write.set(by_row.bytes(), Vec::new());
+    // An extension changes how far an entry reaches, not what runs.
+    if swap.reason == SwapReason::Extend {
+        return;
+    }
     let by_time = keys::swap_times(&id.device).name(swap.stream.as_str()).time(wall_ms).number(id.epoch).number(id.sequence);
     write.set(by_time.bytes(), Vec::new());
 }

@@ -70,9 +70,25 @@ impl Registry {
         let (key, _) = entry?;
         let (sequence, _) = keys::take_number(&key).context("a swap's key in the store cannot be read")?;
         let id = RecordId { device: row.device.clone(), epoch: row.epoch, sequence };
-        let (swap, wall_ms) = self.swap(&id)?;
-        let covers = row.row - swap.first_row < swap.reserved;
-        Ok(covers.then(|| ran(&id, &swap, wall_ms)))
+        let (newest, _) = self.swap(&id)?;
+        // An entry is extended (or cut short) by further records of the same first row: the newest says how far it
+        // reaches, the first how it came about.
+        if row.row - newest.first_row >= newest.reserved {
+            return Ok(None);
+        }
+        let first = self.first_of_entry(row, newest.first_row)?.unwrap_or(id);
+        let (swap, wall_ms) = self.swap(&first)?;
+        Ok(Some(ran(&first, &swap, wall_ms)))
+    }
+
+    fn first_of_entry(&self, row: &RowId, first_row: u64) -> Result<Option<RecordId>> {
+        let entry = keys::swaps(&row.device, row.epoch, &row.stream).number(first_row).bytes();
+        let Some(found) = self.state().store().prefix(entry).next() else {
+            return Ok(None);
+        };
+        let (key, _) = found?;
+        let (sequence, _) = keys::take_number(&key).context("a swap's key in the store cannot be read")?;
+        Ok(Some(RecordId { device: row.device.clone(), epoch: row.epoch, sequence }))
     }
 
     pub(crate) fn swap(&self, id: &RecordId) -> Result<(Swap, i64)> {

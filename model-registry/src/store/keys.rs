@@ -20,7 +20,7 @@
 //! | `d` | device `00` time:8 id | the same by device |
 //! | `s` | stream `00` time:8 id | the same by stream |
 //! | `m` | scorer `00` time:8 id | the same by model (`name@version` or `baseline`) |
-//! | `!` | `format`, `applied` | the layout's version; first audit sequence not yet in the store |
+//! | `!` | `format`, `applied`, `sum` | the layout's version; first audit sequence not yet in the store; count:8 and sum:8 of all keys but `format` and `sum` |
 //!
 //! Numbers are big-endian; times are Unix ms with the sign bit turned, so that they sort; `id` is device `00` epoch:8
 //! sequence:8. No name may contain `00`: the ids' alphabets see to that.
@@ -29,6 +29,8 @@ use vedette_protocol::id::{DeviceId, Digest, ModelName, ModelVersion, RecordId, 
 
 /// The layout's version.
 pub const FORMAT: &[u8] = b"!format";
+/// What the store holds, to see a gap by.
+pub const SUM: &[u8] = b"!sum";
 /// First audit sequence that is not in the store yet.
 pub const APPLIED: &[u8] = b"!applied";
 

@@ -129,6 +129,7 @@ impl Bound {
     /// # Errors
     /// When a listener failed.
     pub async fn serve(self, parts: Parts, stop: CancellationToken) -> anyhow::Result<()> {
+        tracing::info!(socket = %self.socket.display(), http = self.http().map(tracing::field::display), "the local interface listens");
         let Self { unix, socket, http } = self;
         let api = Api { parts: Arc::new(parts), queries: Arc::new(Semaphore::new(QUERIES_AT_ONCE)), stop: stop.clone() };
         let router = router(api);

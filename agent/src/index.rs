@@ -54,6 +54,7 @@ const REBUILDS_MAX: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Index {
     store: Arc<RwLock<Option<Store>>>,
+    progress: watch::Receiver<u64>,
     journal: PathBuf,
 }
 
@@ -70,8 +71,10 @@ pub struct IndexThread {
 /// When no thread can be made.
 pub fn start(folder: PathBuf, bytes_max: u64, recorder: &Recorder) -> anyhow::Result<(Index, IndexThread)> {
     let store = Arc::new(RwLock::new(None));
+    let (progress_out, progress) = watch::channel(0);
     let follower = Follower {
         folder,
+        progress: progress_out,
         bytes_max,
         journal: recorder.journal().clone(),
         epoch: recorder.epoch(),
@@ -80,7 +83,7 @@ pub fn start(folder: PathBuf, bytes_max: u64, recorder: &Recorder) -> anyhow::Re
     };
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || follower.run(&runtime)).context("couldn't start the index's thread")?;
-    Ok((Index { store, journal: recorder.journal().clone() }, IndexThread { thread }))
+    Ok((Index { store, progress, journal: recorder.journal().clone() }, IndexThread { thread }))
 }
 
 impl IndexThread {
@@ -115,6 +118,12 @@ impl Index {
         self.store.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// Wakes whoever watches when more of the journal is in the index; ends with the index.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.clone()
+    }
+
     /// The journal's folder.
     #[must_use]
     pub fn journal(&self) -> &Path {
@@ -128,6 +137,7 @@ struct Follower {
     journal: PathBuf,
     epoch: u64,
     committed: watch::Receiver<u64>,
+    progress: watch::Sender<u64>,
     shared: Arc<RwLock<Option<Store>>>,
 }
 
@@ -163,6 +173,7 @@ impl Follower {
             if !self.published() {
                 self.publish(Some(store.clone()));
             }
+            self.progress.send_replace(store.next_sequence());
             if runtime.block_on(self.committed.changed()).is_err() {
                 let committed = *self.committed.borrow();
                 while self.step(&mut store, &mut reader, committed)? {}

@@ -24,7 +24,7 @@
 //!
 //! After a clean stop the newest entry ends at the last row scored, and rows go on without a hole. After a crash it
 //! ends at its reservation: the next row is the reserved end, and up to one reservation of numbers was never
-//! used. The ledger cannot tell which of these were scored before the crash; it says that they were that model's.
+//! used. The ledger cannot tell which of these were scored before the crash; its answer says so ([`Answer::exact`]).
 //! A row that left the device in a record had its swap record before it in the same journal, so it is always covered.
 
 use std::collections::BTreeMap;
@@ -51,6 +51,7 @@ struct Entry {
     wall_ms: i64,
     by: u32,
     reason: SwapReason,
+    exact: bool,
 }
 
 impl Entry {
@@ -76,6 +77,8 @@ pub struct Answer {
     pub reason: SwapReason,
     /// Whether this is the newest entry of its stream.
     pub newest: bool,
+    /// Whether `end_row` is where scoring ended, and not a promise.
+    pub exact: bool,
 }
 
 /// The ledger of all streams of one journal epoch.
@@ -116,10 +119,14 @@ impl Ledger {
                 return;
             }
             if swap.first_row == last.first_row && by == last.by {
+                // A running entry only ever grows; the last word of a clean stop is fewer rows.
+                last.exact = swap.reserved < last.rows;
                 last.rows = swap.reserved;
                 return;
             }
-            last.rows = last.rows.min(swap.first_row - last.first_row);
+            let rows = swap.first_row - last.first_row;
+            last.exact |= rows < last.rows;
+            last.rows = last.rows.min(rows);
             if last.rows == 0 {
                 entries.pop();
             }
@@ -127,7 +134,8 @@ impl Ledger {
         if entries.len() >= ENTRIES_MAX {
             entries.remove(0);
         }
-        entries.push(Entry { first_row: swap.first_row, rows: swap.reserved, sequence, wall_ms, by, reason: swap.reason });
+        let Swap { first_row, reserved: rows, reason, .. } = *swap;
+        entries.push(Entry { first_row, rows, sequence, wall_ms, by, reason, exact: false });
     }
 
     /// The first row number of a stream that was never promised to a scorer: where scoring goes on after a start.
@@ -165,6 +173,7 @@ impl Ledger {
             since_ms: entry.wall_ms,
             reason: entry.reason,
             newest,
+            exact: entry.exact,
         })
     }
 
@@ -238,8 +247,10 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.note(1, 0, &swap(0, RESERVED_ROWS, baseline(), SwapReason::Start));
         assert_eq!(ledger.next_row(&stream("s")), RESERVED_ROWS);
+        assert!(!ledger.who_scored(&stream("s"), 5).unwrap().exact);
         ledger.note(2, 0, &swap(0, 777, baseline(), SwapReason::Extend));
         assert_eq!(ledger.next_row(&stream("s")), 777);
+        assert!(ledger.who_scored(&stream("s"), 5).unwrap().exact);
         assert_eq!(ledger.next_row(&stream("new")), 0);
     }
 
@@ -285,6 +296,6 @@ mod tests {
         for (row, by) in truth.iter().enumerate() {
             assert_eq!(by_at(&ledger, u64::try_from(row).unwrap()).as_ref(), Some(by), "row {row}");
         }
-        assert!(ENTRY_BYTES <= 48, "a swap costs {ENTRY_BYTES} bytes");
+        const { assert!(ENTRY_BYTES <= 48, "a swap costs some bytes, not a record") };
     }
 }

@@ -63,19 +63,29 @@ impl Parameters {
 pub(super) async fn list(State(api): State<Api>, asked: Result<Asked<Parameters>, QueryRejection>) -> Result<Json<Vec<AnomalyView>>, Problem> {
     let Asked(parameters) = asked.map_err(|e| Problem::bad_request(e.body_text()))?;
     let query = parameters.query()?;
-    let mut committed = api.parts.recorder.committed();
+    // News are seen first in the journal, and in the index a moment later: either may answer.
+    let (mut committed, mut indexed) = (api.parts.recorder.committed(), api.parts.index.progress());
+    let mut index_lives = true;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(parameters.wait.unwrap_or(0).min(WAIT_S_MAX));
     loop {
         committed.borrow_and_update();
+        indexed.borrow_and_update();
         let wanted = query.clone();
         let found = api.blocking(move |parts| parts.anomalies(&wanted)).await?;
         if !found.is_empty() || parameters.wait.is_none() {
             return Ok(Json(found));
         }
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline) => return Ok(Json(found)),
-            () = api.stop.cancelled() => return Ok(Json(found)),
-            changed = committed.changed() => if changed.is_err() { return Ok(Json(found)) },
+        let goes_on = tokio::select! {
+            () = tokio::time::sleep_until(deadline) => false,
+            () = api.stop.cancelled() => false,
+            changed = committed.changed() => changed.is_ok(),
+            changed = indexed.changed(), if index_lives => {
+                index_lives = changed.is_ok();
+                true
+            }
+        };
+        if !goes_on {
+            return Ok(Json(found));
         }
     }
 }

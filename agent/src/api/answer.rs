@@ -71,43 +71,52 @@ pub struct Facts<'a> {
     pub journal: &'a Path,
 }
 
-/// The next row of a stream, when the agent runs and knows it.
-pub type NextRow<'a> = &'a dyn Fn(&StreamName) -> Option<u64>;
+/// A stream's rows in the life of the agent that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The first.
+    pub first_row: u64,
+    /// The next to come.
+    pub next_row: u64,
+}
+
+/// Tells a stream's life; `None` when the agent is down or no longer has the stream.
+pub type Lives<'a> = &'a dyn Fn(&StreamName) -> Option<Life>;
 
 impl Facts<'_> {
     /// Who scored a row or the row of a record.
     ///
     /// # Errors
     /// When it is of another device or epoch, was never scored, or is no record of a row.
-    pub fn who_scored(&self, asked: &Asked, next_row: NextRow<'_>) -> Result<WhoView, NoAnswer> {
+    pub fn who_scored(&self, asked: &Asked, lives: Lives<'_>) -> Result<WhoView, NoAnswer> {
         match asked {
             Asked::Record(id) => {
                 self.is_here(&id.device, id.epoch)?;
-                self.who_scored_record(id.sequence, next_row)
+                self.who_scored_record(id.sequence, lives)
             }
-            Asked::Sequence(sequence) => self.who_scored_record(*sequence, next_row),
+            Asked::Sequence(sequence) => self.who_scored_record(*sequence, lives),
             Asked::Row(id) => {
                 self.is_here(&id.device, id.epoch)?;
-                self.who_scored_row(&id.stream, id.row, next_row)
+                self.who_scored_row(&id.stream, id.row, lives)
             }
-            Asked::StreamRow(stream, row) => self.who_scored_row(stream, *row, next_row),
+            Asked::StreamRow(stream, row) => self.who_scored_row(stream, *row, lives),
         }
     }
 
     /// All runs of rows with one scorer, by stream, oldest first.
     #[must_use]
-    pub fn runs(&self, next_row: NextRow<'_>) -> Vec<RunView> {
+    pub fn runs(&self, lives: Lives<'_>) -> Vec<RunView> {
         let streams = self.ledger.streams();
-        streams.flat_map(|stream| self.ledger.runs(stream).map(|run| self.run(stream, run, next_row))).collect()
+        streams.flat_map(|stream| self.ledger.runs(stream).map(|run| self.run(stream, run, lives))).collect()
     }
 
     /// A model's life on this device.
     ///
     /// # Errors
     /// When it was never here.
-    pub fn model(&self, model: &ModelRef, next_row: NextRow<'_>) -> Result<ModelView, NoAnswer> {
+    pub fn model(&self, model: &ModelRef, lives: Lives<'_>) -> Result<ModelView, NoAnswer> {
         let is_it = |run: &RunView| matches!(&run.by, ScoredBy::Model { model: of, .. } if of == model);
-        let runs: Vec<RunView> = self.runs(next_row).into_iter().filter(is_it).collect();
+        let runs: Vec<RunView> = self.runs(lives).into_iter().filter(is_it).collect();
         let steps = self.steps(model)?;
         let (mut artifact, mut manifest) = (None, steps.last().map(|(step, _)| step.manifest));
         if let Some(RunView { by: ScoredBy::Model { artifact: a, manifest: m, .. }, .. }) = runs.last() {
@@ -130,7 +139,7 @@ impl Facts<'_> {
         Ok(())
     }
 
-    fn who_scored_record(&self, sequence: u64, next_row: NextRow<'_>) -> Result<WhoView, NoAnswer> {
+    fn who_scored_record(&self, sequence: u64, lives: Lives<'_>) -> Result<WhoView, NoAnswer> {
         let Some((_, record)) = index::one(self.journal, sequence)? else {
             return Err(NoAnswer::NotFound(format!("there is no record {sequence} in the journal")));
         };
@@ -138,7 +147,7 @@ impl Facts<'_> {
             let kind = format!("{:?}", record.body.kind()).to_lowercase();
             return Err(NoAnswer::NotFound(format!("record {sequence} is a {kind} record: nothing was scored in it")));
         };
-        let mut who = self.who_scored_row(&anomaly.stream, anomaly.row, next_row)?;
+        let mut who = self.who_scored_row(&anomaly.stream, anomaly.row, lives)?;
         who.record = Some(RecordId { device: self.device.clone(), epoch: self.epoch, sequence });
         if who.by != anomaly.by {
             who.note = Some(format!("{} was in charge; for this row {} stood in, as the record says", who.by, anomaly.by));
@@ -147,10 +156,10 @@ impl Facts<'_> {
         Ok(who)
     }
 
-    fn who_scored_row(&self, stream: &StreamName, row: u64, next_row: NextRow<'_>) -> Result<WhoView, NoAnswer> {
-        let next = next_row(stream);
-        if let Some(next) = next.filter(|next| row >= *next) {
-            return Err(NoAnswer::NotFound(format!("row {row} of stream {stream} is not scored yet: the next row is {next}")));
+    fn who_scored_row(&self, stream: &StreamName, row: u64, lives: Lives<'_>) -> Result<WhoView, NoAnswer> {
+        let life = lives(stream);
+        if let Some(Life { next_row, .. }) = life.filter(|life| row >= life.next_row) {
+            return Err(NoAnswer::NotFound(format!("row {row} of stream {stream} is not scored yet: the next row is {next_row}")));
         }
         let Some(run) = self.ledger.who_scored(stream, row) else {
             let known = self.ledger.streams().any(|s| s == stream);
@@ -158,24 +167,25 @@ impl Facts<'_> {
             return Err(NoAnswer::NotFound(format!("row {row} of stream {stream} {why}")));
         };
         let id = RowId { device: self.device.clone(), epoch: self.epoch, stream: stream.clone(), row };
-        // Of a run that was cut off by a crash the ledger knows the promise, not the last row.
-        let note = (next.is_none() && run.newest).then(|| {
-            "the agent is down, and this is its last run: after a crash, rows at its end may have been promised and never scored".to_owned()
+        let (by, run) = (run.by.clone(), self.run(stream, run, lives));
+        let note = (!run.exact).then(|| {
+            "the agent was cut off in this run: rows at its end were promised to the scorer and perhaps never scored".to_owned()
         });
-        Ok(WhoView { row: id, record: None, by: run.by.clone(), run: self.run(stream, run, next_row), note })
+        Ok(WhoView { row: id, record: None, by, run, note })
     }
 
-    fn run(&self, stream: &StreamName, run: Answer, next_row: NextRow<'_>) -> RunView {
-        let next = next_row(stream).filter(|next| run.newest && *next >= run.first_row);
+    fn run(&self, stream: &StreamName, run: Answer, lives: Lives<'_>) -> RunView {
+        let life = lives(stream).filter(|life| run.newest && run.first_row >= life.first_row);
         RunView {
             stream: stream.clone(),
             by: run.by,
             first_row: run.first_row,
-            end_row: next.unwrap_or(run.end_row),
+            end_row: life.map_or(run.end_row, |life| life.next_row),
+            exact: life.is_some() || run.exact,
             since: format_ms(run.since_ms),
             reason: run.reason,
             swap: RecordId { device: self.device.clone(), epoch: self.epoch, sequence: run.sequence },
-            running: next.is_some(),
+            running: life.is_some(),
         }
     }
 
@@ -226,7 +236,8 @@ mod tests {
         let (device, ledger) = ("box".parse().unwrap(), ledger());
         let facts = Facts { device: &device, epoch: 7, ledger: &ledger, journal: Path::new("nowhere") };
         let ask = |text: &str, next: Option<u64>| {
-            facts.who_scored(&text.parse().unwrap(), &|_| next).map_err(|e| e.to_string())
+            let life = next.map(|next_row| Life { first_row: 0, next_row });
+            facts.who_scored(&text.parse().unwrap(), &|_| life).map_err(|e| e.to_string())
         };
         assert!(ask("other/7/s#1", None).unwrap_err().contains("this device is box"));
         assert!(ask("box/6/s#1", None).unwrap_err().contains("epoch 7"));
@@ -239,8 +250,11 @@ mod tests {
     fn a_run_ends_at_the_next_row_while_the_agent_runs_and_is_in_doubt_while_it_is_down() {
         let (device, ledger) = ("box".parse().unwrap(), ledger());
         let facts = Facts { device: &device, epoch: 7, ledger: &ledger, journal: Path::new("nowhere") };
-        let who = facts.who_scored(&"box/7/s#49".parse().unwrap(), &|_| Some(50)).unwrap();
+        let life = |first_row| move |_: &StreamName| Some(Life { first_row, next_row: 50 });
+        let who = facts.who_scored(&"box/7/s#49".parse().unwrap(), &life(0)).unwrap();
         assert_eq!((who.run.end_row, who.run.running, who.note), (50, true, None));
+        let who = facts.who_scored(&"s#9".parse().unwrap(), &life(20)).unwrap();
+        assert!(!who.run.running && who.note.is_some(), "a run of a life that was cut off");
         let who = facts.who_scored(&"s#49".parse().unwrap(), &|_| None).unwrap();
         assert_eq!((who.run.end_row, who.run.running), (100, false));
         assert!(who.note.is_some());

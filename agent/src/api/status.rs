@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vedette_protocol::id::{ModelRef, StreamName};
 use vedette_protocol::time::format_ms;
 
-use super::answer::{Asked, Facts, NoAnswer};
+use super::answer::{Asked, Facts, Life, NoAnswer};
 use super::problem::Problem;
 use super::view::{ModelView, RegistryView, RunView, StatusView, StreamView, WhoView};
 use super::{Api, Parts, StreamParts};
@@ -25,8 +25,8 @@ impl From<NoAnswer> for Problem {
 }
 
 impl Parts {
-    fn next_row(&self, stream: &StreamName) -> Option<u64> {
-        self.board.report(stream).map(|lane| lane.next_row())
+    fn life(&self, stream: &StreamName) -> Option<Life> {
+        self.board.report(stream).map(|lane| Life { first_row: lane.first_row(), next_row: lane.next_row() })
     }
 
     fn answer<T>(&self, answer: impl FnOnce(&Facts<'_>) -> Result<T, NoAnswer>) -> Result<T, Problem> {
@@ -53,16 +53,16 @@ pub(super) async fn status(State(api): State<Api>) -> Json<StatusView> {
 
 pub(super) async fn who_scored(State(api): State<Api>, Path(record): Path<String>) -> Result<Json<WhoView>, Problem> {
     let asked: Asked = record.parse().map_err(|e| Problem::bad_request(format!("{e}")))?;
-    api.blocking(move |parts| parts.answer(|facts| facts.who_scored(&asked, &|s| parts.next_row(s)))).await.map(Json)
+    api.blocking(move |parts| parts.answer(|facts| facts.who_scored(&asked, &|s| parts.life(s)))).await.map(Json)
 }
 
 pub(super) async fn models(State(api): State<Api>) -> Result<Json<Vec<RunView>>, Problem> {
-    api.blocking(|parts| parts.answer(|facts| Ok(facts.runs(&|s| parts.next_row(s))))).await.map(Json)
+    api.blocking(|parts| parts.answer(|facts| Ok(facts.runs(&|s| parts.life(s))))).await.map(Json)
 }
 
 pub(super) async fn model(State(api): State<Api>, Path(model): Path<String>) -> Result<Json<ModelView>, Problem> {
     let model: ModelRef = model.parse().map_err(|e| Problem::bad_request(format!("{e}")))?;
-    api.blocking(move |parts| parts.answer(|facts| facts.model(&model, &|s| parts.next_row(s)))).await.map(Json)
+    api.blocking(move |parts| parts.answer(|facts| facts.model(&model, &|s| parts.life(s)))).await.map(Json)
 }
 
 /// How the agent does now.

@@ -128,6 +128,8 @@ pub struct RunView {
     pub first_row: u64,
     /// First row after it; of a run that goes on, the next row to come.
     pub end_row: u64,
+    /// Whether `end_row` is where scoring ended or stands; else it is a promise that a crash cut off.
+    pub exact: bool,
     /// When it began, RFC 3339.
     pub since: String,
     /// Why.

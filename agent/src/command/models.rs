@@ -64,11 +64,20 @@ fn table(runs: &[RunView], out: &Out) -> std::io::Result<()> {
             Cell::new(&run.stream),
             Cell::new(print::scorer(&run.by)),
             Cell::new(run.first_row),
-            Cell::new(if run.running { format!("{}, running", run.end_row) } else { run.end_row.to_string() }),
+            Cell::new(end(run)),
             Cell::new(print::time(&run.since)),
             Cell::new(print::word(&run.reason)),
             Cell::new(run.swap.sequence),
         ]
     };
     out.table(&["STREAM", "MODEL", "FROM ROW", "TO ROW", "SINCE", "WHY", "RECORD"], runs.iter().map(row).collect())
+}
+
+/// Where a run ends: `801, running`, `801`, or `65536 at most` when a crash cut it off.
+pub(super) fn end(run: &RunView) -> String {
+    match (run.running, run.exact) {
+        (true, _) => format!("{}, running", run.end_row),
+        (false, true) => run.end_row.to_string(),
+        (false, false) => format!("{} at most", run.end_row),
+    }
 }

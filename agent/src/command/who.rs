@@ -4,6 +4,7 @@ use vedette_protocol::exit::Exit;
 use vedette_protocol::record::ScoredBy;
 
 use super::access::{Access, Trouble};
+use super::models;
 use super::print::{self, Out};
 use crate::api::answer::Asked;
 use crate::api::view::WhoView;
@@ -29,8 +30,7 @@ pub(super) fn run(asked: &Asked, access: &Access, out: &Out) -> Result<Exit, Tro
         ScoredBy::Baseline { .. } => pairs.push(("", "the built-in baseline: no model was in charge or able to score".to_owned())),
     }
     let run = &who.run;
-    let end = if run.running { format!("{} and on", run.end_row) } else { run.end_row.to_string() };
-    pairs.push(("rows", format!("{} up to {end}", run.first_row)));
+    pairs.push(("rows", format!("{} up to {}", run.first_row, models::end(run))));
     pairs.push(("since", format!("{}, {}", print::time(&run.since), why(&who))));
     pairs.push(("swap record", run.swap.to_string()));
     pairs.extend(who.note.iter().map(|note| ("note", note.clone())));

@@ -29,7 +29,8 @@ impl Bucket {
     pub fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.level = (self.level + passed * self.rate_per_s).min(self.burst);
-        self.filled = now;
+        // A moment before the last one gives nothing, now or later.
+        self.filled = self.filled.max(now);
         if self.level < 1.0 {
             return false;
         }

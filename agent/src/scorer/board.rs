@@ -28,6 +28,7 @@ pub struct Running {
 pub struct LaneReport {
     stream: StreamName,
     running: watch::Sender<Running>,
+    first_row: u64,
     next_row: AtomicU64,
     rows: AtomicU64,
     over: AtomicU64,
@@ -43,6 +44,7 @@ impl LaneReport {
         Self {
             stream,
             running: watch::Sender::new(running),
+            first_row: next_row,
             next_row: AtomicU64::new(next_row),
             rows: AtomicU64::new(0),
             over: AtomicU64::new(0),
@@ -64,6 +66,12 @@ impl LaneReport {
     #[must_use]
     pub fn running(&self) -> Running {
         self.running.borrow().clone()
+    }
+
+    /// The first row of this life of the agent.
+    #[must_use]
+    pub fn first_row(&self) -> u64 {
+        self.first_row
     }
 
     /// The number of the next row.

@@ -111,7 +111,7 @@ impl Host {
             // A wall clock that was set back must not turn the stream's time round.
             last_ms = feed.clock.wall_ms().max(last_ms.saturating_add(1));
             let sample = Sample { at_ms: last_ms, values: values.into_boxed_slice() };
-            if feed.send(now, vec![sample]).await.is_err() {
+            if feed.send(feed.clock.now(), vec![sample]).await.is_err() {
                 return;
             }
         }

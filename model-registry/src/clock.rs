@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment to measure durations from: it only goes forward, whatever happens to the wall clock.
+#[must_use]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
 
 /// Where the registry's wall time comes from.
 #[derive(Clone, Debug)]

@@ -26,6 +26,7 @@ use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -67,6 +68,7 @@ pub fn router(registry: Registry, max_body_bytes: usize) -> Router {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    document.paths.paths.values_mut().for_each(add_problem);
     let app = App {
         registry,
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -105,6 +107,18 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke));
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", api)
+}
+
+/// Every operation may answer with a problem that is not listed: no token, wrong role, too large, too slow.
+fn add_problem(item: &mut PathItem) {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let problem = ResponseBuilder::new()
+        .description("what went wrong, and the way out")
+        .content("application/problem+json", content)
+        .build();
+    for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+        operation.responses.responses.insert("default".to_owned(), problem.clone().into());
+    }
 }
 
 /// Runs a verb on a thread where it may block.

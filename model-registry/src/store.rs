@@ -31,7 +31,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
@@ -48,7 +48,8 @@ const DAMAGED_MAX: u32 = 100;
 
 /// sled lets go of its file a moment after it was dropped (its own threads still hold it). Another process cannot be the
 /// one that holds it: the audit journal's lock was taken before.
-const UNLOCK_WITHIN: Duration = Duration::from_secs(5);
+/// Polled for 5 seconds.
+const UNLOCK_POLLS: u32 = 500;
 const UNLOCK_POLL: Duration = Duration::from_millis(10);
 
 /// The open store.
@@ -282,16 +283,16 @@ fn open_unlocked(path: &Path) -> Result<sled::Db, sled::Error> {
         .cache_capacity(CACHE_BYTES)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(None);
-    let deadline = Instant::now() + UNLOCK_WITHIN;
-    loop {
+    for _ in 0..UNLOCK_POLLS {
         match config.open() {
-            // sled reports its lock only in words.
-            Err(sled::Error::Io(error)) if is_lock(&error) && Instant::now() < deadline => std::thread::sleep(UNLOCK_POLL),
+            Err(sled::Error::Io(error)) if is_lock(&error) => std::thread::sleep(UNLOCK_POLL),
             opened => return opened,
         }
     }
+    config.open()
 }
 
+/// sled reports its lock only in words.
 fn is_lock(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }

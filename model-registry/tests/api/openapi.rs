@@ -18,6 +18,8 @@ async fn the_document_names_the_routes_that_are_served_and_no_other() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             documented.insert(format!("{} {path}", method.to_uppercase()));
+            let problem = &item[method]["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(problem, "#/components/schemas/Problem", "{method} {path}");
         }
     }
     let table: BTreeSet<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();

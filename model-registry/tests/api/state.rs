@@ -1,7 +1,8 @@
 //! State, audit journal and folder: what holds through crashes, damage and mistakes.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use vedette_model_registry::audit::{AuditLog, Change, Entry};
@@ -155,4 +156,28 @@ fn a_configuration_that_makes_no_sense_is_a_usage_error() {
     let (code, _, said) = program(&["serve", "--config", "nowhere.toml"]);
     assert_eq!(code, Some(3));
     assert!(said.contains("nowhere.toml"), "{said}");
+}
+
+#[test]
+fn the_program_says_where_it_listens_and_ends_when_asked() {
+    let scratch = Scratch::new();
+    let config = written(&scratch, "127.0.0.1:0");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vedette-registry"))
+        .args(["serve", "--config", &config])
+        .env("VEDETTE_LOG", "warn")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let (_, http) = line.trim().split_once("listening http://").unwrap();
+    let (http, broker) = http.split_once(" mqtt://").unwrap();
+    assert!(std::net::TcpStream::connect(http).is_ok() && std::net::TcpStream::connect(broker).is_ok(), "{line}");
+    let second = Command::new(env!("CARGO_BIN_EXE_vedette-registry")).args(["serve", "--config", &config]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("already runs on"));
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -22,7 +22,8 @@ use std::{
 
 use ring::rand::SecureRandom as _;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, QoS, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet, QoS, StateError,
+    SubscribeReasonCode,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -263,6 +264,10 @@ impl Driver {
     /// One connection, from its ConnAck to its end.
     async fn session(&mut self, shutdown: &CancellationToken) -> End {
         let (client, mut events) = AsyncClient::new(options(&self.settings, self.memory), OUTBOX_PACKETS_MAX);
+        // A PUBACK and then an acknowledgement of ours are two small writes: Nagle would hold the second for 40 ms.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
         loop {
             let event = tokio::select! {
                 event = events.poll() => event,

@@ -8,10 +8,11 @@
 //! * Loading costs about n^2.2 in the nodes, hence `NODES_MAX`.
 //! * A reused state carries the hidden state of LSTM, GRU and Scan from one window into the next, so recurrent graphs get a
 //!   fresh state for every run; others keep theirs, which saves a fifth of the time.
-//! * A symbolic batch axis makes dense graphs faster, also for one row, and convolutions and attention slower: the first
-//!   get one plan for any number of rows, the second a plan for 1 and a plan for [`BATCH_ROWS`]. A batch plan is used only
-//!   if it gave the single plan's answers on probe rows, so a graph that fixes its batch (or mixes rows) runs one by one.
-//! * tract allocates while it runs: 38 times a row for the PCA of the tests, 76 and 78 for the dense and convolutional
+//! * A symbolic batch axis makes many rows at once cheap, but a single one dear where the graph scales and scores by itself (PCA
+//!   5.3 instead of 3.4 us, dense autoencoder 15.6 instead of 14.0), and convolutions and attention slow at any size: so a plan
+//!   for one row always, and beside it one for any number of rows, or for [`BATCH_ROWS`] with the latter. The second plan is used
+//!   only if it gave the first one's answers on probe rows: a graph that fixes its batch (or mixes rows) runs one by one.
+//! * tract allocates while it runs: 37 times a row for the PCA of the tests, 77 and 78 for the dense and convolutional
 //!   autoencoders, 325 for the LSTM, 690 for the forest; in batches of 64 below 13 a row, but for the forest, which has none.
 //!   Around it nothing allocates (`tests/promises/allocations.rs`).
 
@@ -48,8 +49,8 @@ type Plan = Arc<TypedRunnableModel>;
 enum Batch {
     /// One after the other.
     No,
-    /// The single plan has a symbolic batch axis.
-    Any,
+    /// A plan with a symbolic batch axis: for any number of rows, but slower for one than the single plan.
+    Any(Plan),
     /// A plan of its own for exactly `BATCH_ROWS` rows.
     Full(Plan),
 }
@@ -102,7 +103,7 @@ impl Engine {
             && engine.agrees(&candidate)
         {
             match other {
-                Rows::Any => (engine.single, engine.batch) = (candidate, Batch::Any),
+                Rows::Any => engine.batch = Batch::Any(candidate),
                 Rows::Exactly(_) => engine.batch = Batch::Full(candidate),
             }
         }
@@ -147,7 +148,8 @@ impl Engine {
 /// What one thread needs to run an [`Engine`]: states and input tensors that are used again and again.
 pub(crate) struct Runner {
     single: State,
-    full: Option<State>,
+    /// The plan for several rows, when there is one.
+    many: Option<State>,
 }
 
 impl fmt::Debug for Runner {
@@ -158,11 +160,11 @@ impl fmt::Debug for Runner {
 
 impl Runner {
     pub(crate) fn new(engine: &Engine) -> Runner {
-        let full = match &engine.batch {
-            Batch::Full(plan) => Some(State::new(plan, engine.recurrent)),
-            Batch::No | Batch::Any => None,
+        let many = match &engine.batch {
+            Batch::Full(plan) | Batch::Any(plan) => Some(State::new(plan, engine.recurrent)),
+            Batch::No => None,
         };
-        Runner { single: State::new(&engine.single, engine.recurrent), full }
+        Runner { single: State::new(&engine.single, engine.recurrent), many }
     }
 
     /// Runs the rows of `input`, row-major, at most [`BATCH_ROWS`] of them, and puts the numbers into `out`.
@@ -170,13 +172,13 @@ impl Runner {
         out.clear();
         let row = engine.row_numbers();
         let rows = input.len() / row;
-        if rows == BATCH_ROWS
-            && let Some(full) = &mut self.full
-        {
-            return full.run(&engine.shape, input, rows, &engine.outputs, out);
-        }
-        if rows > 1 && matches!(engine.batch, Batch::Any) {
-            return self.single.run(&engine.shape, input, rows, &engine.outputs, out);
+        let together = match engine.batch {
+            Batch::No => false,
+            Batch::Any(_) => rows > 1,
+            Batch::Full(_) => rows == BATCH_ROWS,
+        };
+        if let (true, Some(many)) = (together, &mut self.many) {
+            return many.run(&engine.shape, input, rows, &engine.outputs, out);
         }
         input.chunks_exact(row).try_for_each(|x| self.run_single(engine, x, out))
     }

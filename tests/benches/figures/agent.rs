@@ -65,6 +65,7 @@ pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
             Some(("<= 100", paced.p99_us <= 100.0)),
         ),
         line("PSS, row by row", number(paced.pss_mib, 1), "MiB", Some(("<= 12", paced.pss_mib <= 12.0))),
+        line("of that not backed by a file, row by row", number(paced.private_mib, 1), "MiB", None),
         line("PSS, full speed", number(fast.pss_mib, 1), "MiB", None),
         line("start to first score, p50", number(starts.quantile_ns(0.5) / 1e6, 0), "ms", None),
         line("start to first score, slowest", number(starts.quantile_ns(1.0) / 1e6, 0), "ms", {
@@ -111,6 +112,8 @@ struct Took {
     p50_us: f64,
     p99_us: f64,
     pss_mib: f64,
+    /// The part of it that is no page of the program's file or a library's.
+    private_mib: f64,
 }
 
 /// A registry and the folder of one agent.
@@ -191,7 +194,8 @@ impl Bench {
             wall_s,
             p50_us: wait("wait_p50_us")?,
             p99_us: wait("wait_p99_us")?,
-            pss_mib: pss_mib(pid)?,
+            pss_mib: memory_mib(pid, "Pss:")?,
+            private_mib: memory_mib(pid, "Pss_Anon:")?,
         };
         agent.stop()?;
         Ok(took)
@@ -219,10 +223,11 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-/// Memory of a process, shared pages by share.
-fn pss_mib(pid: u32) -> anyhow::Result<f64> {
+/// A line of a process's memory account.
+fn memory_mib(pid: u32, key: &str) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let line = line.with_context(|| format!("no {key} in smaps_rollup"))?;
     let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kibibytes / 1024.0)
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
+use rumqttc::{Client, Connection, Event, MqttOptions, NetworkOptions, Packet, QoS};
 use vedette_protocol::limit::MAX_PACKET_BYTES;
 use vedette_protocol::message::{BatchAck, JournalBatch, Message as _};
 use vedette_protocol::topic::{self, Down, Topic, Up};
@@ -104,6 +104,10 @@ impl Feed {
         let mut options = MqttOptions::new(device.to_string(), host, port.parse()?);
         options.set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES).set_keep_alive(PATIENCE);
         let (client, mut connection) = Client::new(options, WINDOW + 2);
+        // As the agent does: without it Nagle holds every message's last piece for 40 ms.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        connection.eventloop.set_network_options(network);
         client.subscribe(topic::down_of(&device), QoS::AtLeastOnce)?;
         while !matches!(next(&mut connection)?, Event::Incoming(Packet::SubAck(_))) {}
         let batches = (0..batches as u64).map(|index| batch(&device, index)).collect::<Result<_, _>>()?;

@@ -107,7 +107,7 @@ pub(crate) fn backtest() -> anyhow::Result<()> {
     anyhow::ensure!(report.len() == 1, "one object a run: {report:?}");
     let rows = report[0]["rows"].as_u64();
     anyhow::ensure!(rows == Some(6500), "{rows:?} rows of 6500");
-    let vus = report[0]["vus_pr"].as_f64().unwrap_or(0.0);
+    let vus = report[0]["judgement"]["vus_pr"].as_f64().unwrap_or(0.0);
     anyhow::ensure!(vus > 0.5, "VUS-PR {vus}");
     Ok(())
 }

@@ -8,44 +8,48 @@ use crate::story::{BrokerKind, SOON, Stage, ids, replay, scored, stream};
 /// Rows of the sample.
 const ROWS: u64 = 6500;
 
+/// Version 1 alarms on nearly all of the 4,700 rows after the change; a story that counts on it wants at least these.
+const MANY: usize = 4000;
+
 pub(crate) fn a_record_reaches_the_registry(kind: BrokerKind) -> anyhow::Result<()> {
     let stage = Stage::set(kind)?;
     let mut agent = stage.agent("box-1", &replay("server", 0.0))?;
     agent.start()?;
     scored(&agent, "server", ROWS)?;
-    let (here, there) = stage.both_ends(&agent)?;
-    anyhow::ensure!(!here.is_empty(), "the sample has incidents, so the box must have found anomalies");
-    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    stage.both_ends_agree(&agent, 1)?;
     agent.stop()
 }
 
 pub(crate) fn a_broker_goes_away(kind: BrokerKind) -> anyhow::Result<()> {
-    let mut stage = Stage::set(kind)?;
+    let mut stage = Stage::with_a_stale_model(kind, "box-1")?;
     let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
     agent.start()?;
-    scored(&agent, "server", 1000)?;
+    scored(&agent, "server", 2200)?;
     stage.broker_goes()?;
-    scored(&agent, "server", 4000)?;
+    scored(&agent, "server", 4500)?;
     stage.broker_returns()?;
     scored(&agent, "server", ROWS)?;
-    let (here, there) = stage.both_ends(&agent)?;
-    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    stage.both_ends_agree(&agent, MANY)?;
     agent.stop()
 }
 
 pub(crate) fn an_agent_is_killed(kind: BrokerKind) -> anyhow::Result<()> {
-    let stage = Stage::set(kind)?;
+    let stage = Stage::with_a_stale_model(kind, "box-1")?;
     let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
     agent.start()?;
-    scored(&agent, "server", 2500)?;
-    wait::until_true("the first anomalies at the registry", SOON, || Ok(!stage.received("box-1")?.is_empty()))?;
+    scored(&agent, "server", 4000)?;
+    wait::until_true("the first anomalies at the registry", SOON, || Ok(stage.received("box-1")?.len() > 100))?;
     let before = ids(&stage.received("box-1")?);
     agent.kill()?;
     agent.start()?;
-    scored(&agent, "server", 4000)?;
-    let (here, there) = stage.both_ends(&agent)?;
-    anyhow::ensure!(before.iter().all(|id| here.contains(id)), "the box lost what was acknowledged before the kill");
-    anyhow::ensure!(here == there, "box {} and registry {} differ", here.len(), there.len());
+    wait::until_true("the replay to be scored again", SOON, || {
+        Ok(stream(&agent.status()?, "server")["rows"].as_u64().unwrap_or(0) >= ROWS)
+    })?;
+    let all = stage.both_ends_agree(&agent, MANY)?;
+    anyhow::ensure!(
+        before.iter().all(|id| all.contains(id)),
+        "what the registry had acknowledged is gone from the box"
+    );
     agent.stop()
 }
 
@@ -57,8 +61,7 @@ pub(crate) fn two_agents(kind: BrokerKind) -> anyhow::Result<()> {
     second.start()?;
     for agent in [&first, &second] {
         scored(agent, "server", ROWS)?;
-        let (here, there) = stage.both_ends(agent)?;
-        anyhow::ensure!(here == there, "{}: box and registry differ", agent.device());
+        let there = stage.both_ends_agree(agent, 1)?;
         let own = format!("{}/", agent.device());
         anyhow::ensure!(there.iter().all(|id| id.starts_with(&own)), "a record of another box under {own}");
     }
@@ -85,8 +88,7 @@ pub(crate) fn garbage_on_every_topic(kind: BrokerKind) -> anyhow::Result<()> {
     publish_all(stage.registry.broker(), &topics, &payloads)?;
     let row = stream(&agent.status()?, "server")["row"].as_u64().unwrap_or(0);
     scored(&agent, "server", row + 200)?;
-    let (here, there) = stage.both_ends(&agent)?;
-    anyhow::ensure!(here == there, "box {} and registry {} differ after garbage", here.len(), there.len());
+    stage.both_ends_agree(&agent, 0)?;
     agent.stop()
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn a_model_reaches_a_device(kind: BrokerKind) -> anyhow::Result<()> {
         for offset in [0, 1] {
             let here = agent.json(["who-scored", &format!("server#{}", first + offset)])?;
             anyhow::ensure!(here[0]["by"]["model"] == version, "the box says {here:?} of row {}", first + offset);
-            let id = here[0]["row_id"].as_str().ok_or_else(|| anyhow::anyhow!("no row id in {here:?}"))?.to_owned();
+            let id = here[0]["row"].as_str().ok_or_else(|| anyhow::anyhow!("no row id in {here:?}"))?.to_owned();
             let there = wait::until("the registry to know who scored it", SOON, || {
                 Ok(stage.registry.json(["who-scored", &id]).ok().filter(|answer| !answer.is_empty()))
             })?;
@@ -58,6 +58,10 @@ pub(crate) fn bad_models_are_refused_at_push() -> anyhow::Result<()> {
             refused.stderr
         );
     }
+    for what in ["nan", "shape", "untrue"] {
+        let refused = stage.registry.push(&sample::model_dir("bad").join(what))?;
+        anyhow::ensure!(refused.code == 4, "{what}: exit code {} instead of 4: {}", refused.code, refused.stderr);
+    }
     let manifest = std::fs::read_to_string(good.join("manifest.toml"))?;
     copy_model(&good, &bad)?;
     std::fs::write(bad.join("manifest.toml"), manifest.replace("shape = [38]", "shape = [37]"))?;
@@ -76,22 +80,48 @@ pub(crate) fn bad_models_are_refused_at_push() -> anyhow::Result<()> {
 }
 
 pub(crate) fn a_rotten_artifact() -> anyhow::Result<()> {
+    refused_on_the_device("v2", "server-pca@2", &["digest"], |stage| {
+        let onnx = std::fs::read(sample::model_dir("v2").join("model.onnx"))?;
+        rot(&stage.registry.dir().join("state/blobs"), &onnx)
+    })
+}
+
+pub(crate) fn a_model_in_the_wrong_unit() -> anyhow::Result<()> {
+    refused_on_the_device("bad/unit", "server-pca@3", &["mem_u_e", "By"], |_| Ok(()))
+}
+
+/// Version 1 runs; `folder`'s model passes the push; after `then` it is assigned, and the device must refuse it with these
+/// words, while version 1 goes on and the registry comes to know.
+fn refused_on_the_device(
+    folder: &str,
+    model: &str,
+    words: &[&str],
+    then: impl Fn(&Stage) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let stage = Stage::set(BrokerKind::Embedded)?;
     stage.registry.push(&sample::model_dir("v1"))?.ok()?;
     stage.registry.push(&sample::model_dir("v2"))?.ok()?;
+    stage.registry.push(&sample::model_dir(folder))?.ok()?;
     let mut agent = stage.agent("box-1", &replay("server", 6_000.0))?;
     agent.start()?;
     stage.registry.assign("box-1", "server", "server-pca@1")?;
     runs(&agent, "server", "server-pca@1")?;
-    rot(&stage.registry.dir().join("state/blobs"), &std::fs::read(sample::model_dir("v2").join("model.onnx"))?)?;
-    stage.registry.assign("box-1", "server", "server-pca@2")?;
-    let refused = wait::until("the device to refuse version 2", SOON, || {
+    then(&stage)?;
+    stage.registry.assign("box-1", "server", model)?;
+    let refused = wait::until("the device to refuse it", SOON, || {
         let state = stream(&agent.status()?, "server");
-        Ok((state["stage"]["stage"] == "refused").then_some(state))
+        anyhow::ensure!(state["step"]["stage"] == "refused", "{state}");
+        Ok(Some(state))
     })?;
+    let why = refused["step"]["detail"].as_str().unwrap_or_default();
+    anyhow::ensure!(words.iter().all(|word| why.contains(word)), "the refusal does not name {words:?}: {why}");
     anyhow::ensure!(refused["by"]["model"] == "server-pca@1", "the old model goes on: {refused}");
-    let row = refused["row"].as_u64().unwrap_or(0);
-    scored(&agent, "server", row + 50)?;
+    scored(&agent, "server", refused["row"].as_u64().unwrap_or(0) + 50)?;
+    wait::until_true("the registry to know of the refusal", SOON, || {
+        let audit = stage.registry.json(["audit", "list"])?;
+        anyhow::ensure!(audit.iter().any(|entry| entry.to_string().contains("refused")), "{audit:?}");
+        Ok(true)
+    })?;
     agent.stop()
 }
 

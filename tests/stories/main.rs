@@ -29,6 +29,10 @@ const WITH_EACH_BROKER: &[(&str, Told)] = &[
 const ONCE: &[(&str, fn() -> anyhow::Result<()>)] = &[
     ("a_bad_model_is_refused_at_push", deployment::bad_models_are_refused_at_push),
     ("a_model_that_rots_after_push_is_refused_on_the_device_and_the_old_one_goes_on", deployment::a_rotten_artifact),
+    (
+        "a_model_in_the_wrong_unit_is_refused_on_the_device_and_the_old_one_goes_on",
+        deployment::a_model_in_the_wrong_unit,
+    ),
     ("a_model_comes_over_mqtt_when_only_the_broker_is_reachable", deployment::over_the_broker_only),
     ("a_restarted_agent_runs_its_last_model_with_no_registry", deployment::restart_without_a_registry),
     ("an_unknown_key_names_the_nearest_known_one", bad_input::unknown_key),

@@ -63,12 +63,27 @@ impl Stage {
         self.registry.json(["anomalies", "list", "--device", device, "--limit", "100000"])
     }
 
-    /// Waits until the registry has every anomaly that the box has, and returns both lists of record ids, sorted.
-    pub(crate) fn both_ends(&self, agent: &Agent) -> anyhow::Result<(Vec<String>, Vec<String>)> {
-        let here = ids(&agent.json(["anomalies", "list", "--limit", "100000"])?);
-        wait::until("the registry to have every anomaly of the box", SOON, || {
+    /// A registry that has assigned version 1 to a device, which will alarm on every row after the change: many records.
+    pub(crate) fn with_a_stale_model(kind: BrokerKind, device: &str) -> anyhow::Result<Self> {
+        let stage = Self::set(kind)?;
+        stage.registry.push(&sample::model_dir("v1"))?.ok()?;
+        stage.registry.assign(device, "server", "server-pca@1")?;
+        Ok(stage)
+    }
+
+    /// Waits until the registry has exactly the anomalies that the box has, at least `least` of them, each once.
+    pub(crate) fn both_ends_agree(&self, agent: &Agent, least: usize) -> anyhow::Result<Vec<String>> {
+        wait::until("box and registry to agree", SOON, || {
+            let here = ids(&agent.json(["anomalies", "export"])?);
             let there = ids(&self.received(agent.device())?);
-            Ok((there.len() >= here.len()).then(|| (here.clone(), there)))
+            let unsent = here.iter().filter(|id| !there.contains(id)).count();
+            let (box_has, registry_has) = (here.len(), there.len());
+            anyhow::ensure!(here.len() >= least, "the box found {box_has}, at least {least} were expected");
+            anyhow::ensure!(
+                here == there,
+                "the box has {box_has}, the registry {registry_has}, {unsent} of the box's are not there"
+            );
+            Ok(Some(here))
         })
     }
 }
@@ -83,7 +98,7 @@ pub(crate) fn ids(anomalies: &[Value]) -> Vec<String> {
 /// A stream that replays the sample; `speed` in replayed seconds a second, 0 as fast as possible.
 pub(crate) fn replay(name: &str, speed: f64) -> String {
     format!(
-        "[[stream]]\nname = \"{name}\"\nsource = \"replay\"\nfile = \"{}\"\nlabel_column = \"label\"\nstart = \"2026-09-04T00:00:00Z\"\nstep = \"60s\"\nspeed = {speed:.1}\nunits = {{ default = \"1\" }}\n",
+        "[[stream]]\nname = \"{name}\"\nsource = \"replay\"\nfile = \"{}\"\nlabel_column = \"label\"\nstart = \"2026-09-01T00:00:00Z\"\nstep = \"60s\"\nspeed = {speed:.1}\nunits = {{ default = \"1\" }}\n",
         sample::test_file().display()
     )
 }
@@ -97,13 +112,17 @@ pub(crate) fn stream(status: &Value, name: &str) -> Value {
 /// Waits until a stream has scored this many rows.
 pub(crate) fn scored(agent: &Agent, name: &str, rows: u64) -> anyhow::Result<()> {
     wait::until_true(&format!("{rows} rows of {name}"), SOON, || {
-        Ok(stream(&agent.status()?, name)["row"].as_u64().unwrap_or(0) >= rows)
+        let state = stream(&agent.status()?, name);
+        anyhow::ensure!(state["row"].as_u64().unwrap_or(0) >= rows, "{state}");
+        Ok(true)
     })
 }
 
 /// Waits until a stream is scored by this model.
 pub(crate) fn runs(agent: &Agent, name: &str, model: &str) -> anyhow::Result<()> {
     wait::until_true(&format!("{name} to run {model}"), SOON, || {
-        Ok(stream(&agent.status()?, name)["by"]["model"] == model)
+        let state = stream(&agent.status()?, name);
+        anyhow::ensure!(state["by"]["model"] == model, "{state}");
+        Ok(true)
     })
 }

@@ -12,7 +12,7 @@ use crate::index::{Found, Judgement};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AnomalyView {
     /// `device/epoch/sequence`.
-    pub id: RecordId,
+    pub record: RecordId,
     /// Its place in the device's journal.
     pub sequence: u64,
     /// When the row was sampled, RFC 3339.
@@ -69,7 +69,7 @@ impl AnomalyView {
     pub fn new(device: &DeviceId, epoch: u64, found: Found) -> Self {
         let Found { sequence, recorded_ms, anomaly, judgement } = found;
         Self {
-            id: RecordId { device: device.clone(), epoch, sequence },
+            record: RecordId { device: device.clone(), epoch, sequence },
             sequence,
             at: format_ms(anomaly.at_ms),
             at_ms: anomaly.at_ms,

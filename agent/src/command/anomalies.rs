@@ -182,7 +182,7 @@ fn show(record: &str, access: &Access, out: &Out) -> Result<Exit, Trouble> {
         return Ok(Exit::Ok);
     }
     let mut pairs = vec![
-        ("record", anomaly.id.to_string()),
+        ("record", anomaly.record.to_string()),
         ("time", print::time(&anomaly.at)),
         ("recorded", print::time(&anomaly.recorded_at)),
         ("stream", anomaly.stream.to_string()),
@@ -239,13 +239,13 @@ fn tail(stream: Option<&StreamName>, lines: usize, access: &Access, out: &Out) -
     first.iter().skip(skipped).try_for_each(|anomaly| tell(anomaly, out))?;
     loop {
         let query = Query { after: Some(after), limit: QUERY_LIMIT_MAX, ..newest.clone() };
-        let path_wait = access.anomalies(&query, TAIL_WAIT_S)?;
-        for anomaly in &path_wait {
+        let news = access.anomalies(&query, TAIL_WAIT_S)?;
+        for anomaly in &news {
             tell(anomaly, out)?;
             after = anomaly.sequence;
         }
         // A running agent has waited already; a stopped one has not.
-        if path_wait.is_empty() && access.live::<serde_json::Value>("/health")?.is_none() {
+        if news.is_empty() && access.live::<serde_json::Value>("/health")?.is_none() {
             std::thread::sleep(TAIL_LOOK);
         }
     }
@@ -278,7 +278,7 @@ fn ack(record: &str, verdict: Judged, by: &str, note: Option<&String>, access: &
     if out.json() {
         out.object(&judged)?;
     } else {
-        out.line(&format!("{}: {} by {by}, recorded", judged.id, print::word(&verdict)))?;
+        out.line(&format!("{}: {} by {by}, recorded", judged.record, print::word(&verdict)))?;
     }
     Ok(Exit::Ok)
 }
@@ -320,7 +320,7 @@ fn export_to(filter: &Filter, format: Format, access: &Access, to: &mut dyn Writ
 fn csv_line(a: &AnomalyView) -> String {
     let verdict = a.verdict.as_ref();
     let fields = [
-        a.id.to_string(),
+        a.record.to_string(),
         a.at.clone(),
         a.stream.to_string(),
         a.row.to_string(),

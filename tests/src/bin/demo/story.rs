@@ -220,7 +220,7 @@ impl Stage {
 fn streams() -> String {
     let file = sample::test_file();
     format!(
-        "[[stream]]\nname = \"{STREAM}\"\nsource = \"replay\"\nfile = \"{}\"\nlabel_column = \"label\"\nstart = \"2026-09-04T00:00:00Z\"\nstep = \"60s\"\nspeed = {}.0\nunits = {{ default = \"1\" }}\n\n[[stream]]\nname = \"host\"\nsource = \"host\"\ninterval = \"1s\"\n",
+        "[[stream]]\nname = \"{STREAM}\"\nsource = \"replay\"\nfile = \"{}\"\nlabel_column = \"label\"\nstart = \"2026-09-01T00:00:00Z\"\nstep = \"60s\"\nspeed = {}.0\nunits = {{ default = \"1\" }}\n\n[[stream]]\nname = \"host\"\nsource = \"host\"\ninterval = \"1s\"\n",
         file.display(),
         ROWS_A_SECOND * 60
     )

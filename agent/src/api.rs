@@ -1,10 +1,10 @@
 //! The local interface: one HTTP interface on a Unix socket and, if configured, on a loopback port. It answers without a
 //! cloud in reach, and everything that a field engineer can ask with the commands goes through it.
 //!
-//! The table of routes is in [`router`]. Answers are JSON, errors are problem documents (RFC 9457). Whoever may open the
+//! The table of routes is in `router`. Answers are JSON, errors are problem documents (RFC 9457). Whoever may open the
 //! socket (mode 0660) may ask everything; the port is refused to what a browser sends for another site.
 //!
-//! What can block on the disk (queries, journal reads) runs on blocking threads, at most [`QUERIES_AT_ONCE`] at a time.
+//! What can block on the disk (queries, journal reads) runs on blocking threads, at most `QUERIES_AT_ONCE` at a time.
 
 mod anomalies;
 pub mod answer;

@@ -12,7 +12,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `m` | [`Meta`]: format, epoch, next sequence to read, bytes and number of the anomalies held |
+//! | `m` | format, epoch, next sequence to read, bytes and number of the anomalies held |
 //! | `s` sequence | the anomaly's record, canonical CBOR as in the journal |
 //! | `t` stream `00` time (Unix ms, sign flipped) sequence | nothing |
 //! | `v` sequence | the newest verdict on that anomaly, its record |

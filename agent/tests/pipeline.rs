@@ -4,6 +4,8 @@
 
 #[path = "pipeline/deploy.rs"]
 mod deploy;
+#[path = "pipeline/sync.rs"]
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -343,7 +345,7 @@ async fn a_replayed_file_becomes_anomalies_that_can_be_asked_for_judged_and_foun
     assert!(count > 5, "{count} anomalies");
     let sequence = listed[0]["sequence"].as_u64().unwrap();
     let who = agent.get(&format!("/v1/who-scored/{sequence}")).await;
-    assert_eq!((&who["by"]["baseline"], &who["row"]), (&Value::from(1), &Value::from(format!("{}#{}", listed[0]["id"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/server", listed[0]["row"]))));
+    assert_eq!((&who["by"]["baseline"], &who["row"]), (&Value::from(1), &Value::from(format!("{}#{}", listed[0]["record"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/server", listed[0]["row"]))));
     let judged = agent.ask("POST", &format!("/v1/anomalies/{sequence}/verdict"), r#"{"verdict":"false_alarm","by":"me"}"#).await;
     assert_eq!((judged.0, &judged.1["verdict"]["verdict"]), (200, &Value::from("false_alarm")));
     assert_eq!(agent.ask("POST", "/v1/anomalies/0/verdict", r#"{"verdict":"confirmed","by":"me"}"#).await.0, 404);

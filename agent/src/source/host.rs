@@ -142,7 +142,6 @@ impl Sensors {
     }
 
     /// One reading, in the order of the schema; NaN where something does not answer.
-    #[allow(clippy::cast_precision_loss)] // Bytes to a part in 16 million are more than a metric needs.
     fn read(&mut self, now: Instant) -> Vec<f32> {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
@@ -193,7 +192,6 @@ fn totals(networks: &Networks) -> (u64, u64) {
         .fold((0, 0), |(received, sent), (_, n)| (received + n.total_received(), sent + n.total_transmitted()))
 }
 
-#[allow(clippy::cast_precision_loss)]
 fn rate(before: u64, after: u64, seconds: f64) -> f32 {
     match after.checked_sub(before) {
         Some(bytes) if seconds > 0.0 => (bytes as f64 / seconds) as f32,

@@ -96,7 +96,6 @@ pub fn parse(bytes: &[u8], format: Format, schema: &Schema, now_ms: i64) -> Resu
     Ok(Sample { at_ms: message.at.map_or(now_ms, |at| at.0), values })
 }
 
-#[allow(clippy::cast_possible_truncation)] // To f32 is the precision of scoring; what it cannot hold is refused.
 fn number(signal: String, reading: Reading) -> Result<f32, MessageError> {
     match reading {
         Reading::Absent => Ok(f32::NAN),
@@ -164,7 +163,6 @@ impl<'de> Deserialize<'de> for Reading {
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // Scoring is in f32 anyway.
 impl<'de> Visitor<'de> for ReadingVisitor {
     type Value = Reading;
 

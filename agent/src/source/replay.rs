@@ -178,7 +178,6 @@ impl Pace {
     }
 
     /// How long to wait for the row of this time; zero when it is due or overdue, and always at speed 0.
-    #[allow(clippy::cast_precision_loss)] // Times of a file span less than 2^53 ms, 285,000 years.
     fn wait(&mut self, at_ms: i64, now: Instant) -> Duration {
         let (start, first_ms) = *self.start.get_or_insert((now, at_ms));
         if self.speed <= 0.0 {

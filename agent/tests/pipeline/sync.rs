@@ -1,0 +1,276 @@
+//! The talk with the registry, against a broker of a few lines that does whatever a test wants.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use vedette_agent::clock::Clock;
+use vedette_agent::config::{self, Broker};
+use vedette_agent::recorder::{self, Recorder, RecorderThread};
+use vedette_agent::scorer::{self, LaneSettings, ScorerThread};
+use vedette_agent::state::State;
+use vedette_agent::sync::{self, Link, View};
+use vedette_journal::{Cursor, CursorFile, Journal, Options};
+use vedette_protocol::message::{BatchAck, Birth, JournalBatch, Message as _, Status};
+use vedette_protocol::record::Body;
+use vedette_protocol::{DeviceId, Digest};
+
+use super::{read, stream, until};
+
+const EPOCH: u64 = 7;
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+const SUBSCRIBE: u8 = 8;
+const PING: u8 = 12;
+
+/// One connection of the device, as its broker sees it.
+struct Peer {
+    socket: TcpStream,
+    subscribed: BTreeSet<String>,
+}
+
+impl Peer {
+    async fn accept(listener: &TcpListener) -> Self {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut peer = Self { socket, subscribed: BTreeSet::new() };
+        let (kind, _) = peer.packet().await;
+        assert_eq!(kind >> 4, CONNECT);
+        peer.socket.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        peer
+    }
+
+    async fn packet(&mut self) -> (u8, Vec<u8>) {
+        let kind = self.socket.read_u8().await.unwrap();
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let byte = usize::from(self.socket.read_u8().await.unwrap());
+            length |= (byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.socket.read_exact(&mut body).await.unwrap();
+        (kind, body)
+    }
+
+    /// The next message of the device (the last level of its topic and its bytes); each gets its PUBACK.
+    async fn said(&mut self) -> (String, Vec<u8>) {
+        loop {
+            let (kind, body) = self.packet().await;
+            match kind >> 4 {
+                PUBLISH => {
+                    let (topic, rest) = text(&body);
+                    self.socket.write_all(&[0x40, 2, rest[0], rest[1]]).await.unwrap();
+                    return (topic.rsplit('/').next().unwrap().to_owned(), rest[2..].to_vec());
+                }
+                SUBSCRIBE => {
+                    let mut rest = &body[2..];
+                    let mut answer = vec![0x90, 2, body[0], body[1]];
+                    while !rest.is_empty() {
+                        let (topic, behind) = text(rest);
+                        self.subscribed.insert(topic.rsplit('/').next().unwrap().to_owned());
+                        rest = &behind[1..];
+                        answer.push(1);
+                        answer[1] += 1;
+                    }
+                    self.socket.write_all(&answer).await.unwrap();
+                }
+                PING => self.socket.write_all(&[0xd0, 0]).await.unwrap(),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next batch of the journal.
+    async fn batch(&mut self) -> JournalBatch {
+        loop {
+            let (level, bytes) = self.said().await;
+            if level == "journal" {
+                return JournalBatch::decode(&bytes).unwrap();
+            }
+        }
+    }
+
+    /// Says something to the device (QoS 0). It may have gone away over it.
+    async fn say(&mut self, level: &str, payload: &[u8]) {
+        let topic = format!("vedette/v1/box/down/{level}");
+        let mut length = 2 + topic.len() + payload.len();
+        let mut packet = vec![0x30];
+        while length > 0x7f {
+            packet.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        packet.extend([length as u8, 0, topic.len() as u8]);
+        packet.extend(topic.as_bytes());
+        packet.extend(payload);
+        self.socket.write_all(&packet).await.ok();
+    }
+
+    async fn acknowledge(&mut self, upto: u64) {
+        self.say("ack", &BatchAck { epoch: EPOCH, upto }.encode()).await;
+    }
+}
+
+fn text(bytes: &[u8]) -> (String, &[u8]) {
+    let end = 2 + usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    (String::from_utf8(bytes[2..end].to_vec()).unwrap(), &bytes[end..])
+}
+
+/// A device with a journal and without sources.
+struct Device {
+    dir: tempfile::TempDir,
+    listener: TcpListener,
+    recorder: Recorder,
+    recorder_thread: RecorderThread,
+    scorer_thread: ScorerThread,
+    view: watch::Receiver<View>,
+    stop: CancellationToken,
+    talk: JoinHandle<()>,
+    _ends: (
+        watch::Sender<vedette_agent::deploy::View>,
+        mpsc::Receiver<Vec<u8>>,
+        mpsc::Receiver<vedette_protocol::message::Chunk>,
+        mpsc::Sender<vedette_protocol::message::ArtifactRequest>,
+    ),
+}
+
+impl Device {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let text = "device = \"box\"\nstate = \"state\"\n[sync]\nbatch_records = 32\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n[[stream]]\nname = \"server\"\nsource = \"host\"\n";
+        std::fs::write(dir.path().join("agent.toml"), text).unwrap();
+        let config = config::load(&dir.path().join("agent.toml")).unwrap();
+        let (clock, state) = (Clock::start().unwrap(), State::open(&config.state).unwrap());
+        let (writer, _) = Journal::open(&state.journal(), Options::new(EPOCH)).unwrap();
+        let (recorder, recorder_thread) =
+            recorder::start(writer, state.journal(), config.device.clone(), clock).unwrap();
+        let lane = LaneSettings {
+            stream: stream(),
+            schema: read(1).0,
+            model: None,
+            baseline: true,
+            anomaly_rate: 1,
+            anomaly_burst: 1,
+        };
+        let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
+        let (deploy_out, deploy) = watch::channel(vedette_agent::deploy::View::default());
+        let (assignments, assigned) = mpsc::channel(4);
+        let (chunks, arriving) = mpsc::channel(4);
+        let (asked, requests) = mpsc::channel(4);
+        let (view_out, view) = watch::channel(View::default());
+        let stop = CancellationToken::new();
+        let parts = sync::Parts {
+            device: config.device.clone(),
+            config: config.sync.clone(),
+            broker: Broker { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() },
+            state,
+            clock,
+            recorder: recorder.clone(),
+            board: Arc::clone(scorer.board()),
+            deploy,
+        };
+        let talk = tokio::spawn(sync::run(parts, Link { assignments, chunks, requests }, view_out, stop.clone()));
+        Self {
+            dir,
+            listener,
+            recorder,
+            recorder_thread,
+            scorer_thread,
+            view,
+            stop,
+            talk,
+            _ends: (deploy_out, assigned, arriving, asked),
+        }
+    }
+
+    /// Journals until there are so many records.
+    async fn journal(&self, records: u64) {
+        while *self.recorder.committed().borrow() < records {
+            self.recorder.append(Body::Config { digest: Digest::of(b"configuration") }).await.unwrap();
+        }
+    }
+
+    async fn acked(&self, upto: u64) {
+        until("the cursor moves", async || self.view.borrow().acked == upto).await;
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.stop.cancel();
+        self.talk.await.unwrap();
+        self.scorer_thread.finish().await.unwrap();
+        drop(self.recorder);
+        self.recorder_thread.finish().await.unwrap();
+        self.dir
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_registry_s_own_acknowledgement_moves_the_cursor_and_a_cut_connection_loses_nothing() {
+    let device = Device::start().await;
+    device.journal(200).await;
+    let mut peer = Peer::accept(&device.listener).await;
+    let (level, birth) = peer.said().await;
+    assert_eq!((level.as_str(), peer.subscribed.len()), ("birth", 3), "subscribed before anything can be answered");
+    let birth = Birth::decode(&birth).unwrap();
+    assert!(birth.online && birth.device == "box".parse::<DeviceId>().unwrap() && birth.streams.len() == 1);
+    let (level, status) = peer.said().await;
+    assert_eq!((level.as_str(), Status::decode(&status).unwrap().next_sequence), ("status", 200));
+    let mut seen = 0;
+    while seen < 200 {
+        let batch = peer.batch().await;
+        assert_eq!((batch.epoch, batch.records[0].0), (EPOCH, seen), "in order, without a hole");
+        seen = batch.records.last().unwrap().0 + 1;
+    }
+    assert_eq!(device.view.borrow().acked, 0, "a PUBACK is no acknowledgement");
+    peer.acknowledge(100).await;
+    device.acked(100).await;
+    drop(peer);
+
+    let mut peer = Peer::accept(&device.listener).await;
+    assert_eq!(peer.batch().await.records[0].0, 100, "what was not acknowledged comes again, and nothing else");
+    peer.acknowledge(200).await;
+    device.acked(200).await;
+    device.journal(210).await;
+    while peer.batch().await.records[0].0 != 200 {}
+    let dir = device.stop().await;
+    let stored = CursorFile::new(dir.path().join("state/cursor")).load().unwrap();
+    assert_eq!(stored, Some(Cursor { epoch: EPOCH, sequence: 200 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_every_topic_and_a_retained_monster_do_not_keep_the_device_away() {
+    let device = Device::start().await;
+    device.journal(10).await;
+    let mut connections = 0;
+    let mut peer = loop {
+        let mut peer = Peer::accept(&device.listener).await;
+        connections += 1;
+        let (level, _) = peer.said().await;
+        assert_eq!(level, "birth");
+        if !peer.subscribed.contains("assignment") {
+            break peer;
+        }
+        // What a broker does with a retained message, on every new subscription.
+        let lost = device.view.borrow().too_large;
+        peer.say("assignment", &vec![0; 200 * 1024]).await;
+        until("it gives this connection up", async || device.view.borrow().too_large > lost).await;
+    };
+    assert_eq!((connections, device.view.borrow().too_large), (4, 3));
+    for level in ["ack", "chunk", "nonsense"] {
+        for payload in [&b""[..], b"\xff\xff\xff", b"\xa1\x65epoch\x01", &[0x9f; 1000]] {
+            peer.say(level, payload).await;
+        }
+    }
+    until("the garbage is counted", async || device.view.borrow().garbage == 12).await;
+    assert_eq!(peer.batch().await.records[0].0, 0, "the journal comes all the same");
+    peer.acknowledge(10).await;
+    device.acked(10).await;
+    device.stop().await;
+}

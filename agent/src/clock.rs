@@ -30,7 +30,11 @@ impl Clock {
     /// When the kernel does not tell (no `/proc`).
     pub fn start() -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(BOOT_ID_FILE).with_context(|| format!("couldn't read {BOOT_ID_FILE}"))?;
-        let boot = text.trim().replace('-', "").parse().with_context(|| format!("couldn't read the boot id in {BOOT_ID_FILE}"))?;
+        let boot = text
+            .trim()
+            .replace('-', "")
+            .parse()
+            .with_context(|| format!("couldn't read the boot id in {BOOT_ID_FILE}"))?;
         Ok(Self { boot, started: Instant::now() })
     }
 
@@ -57,7 +61,10 @@ impl Clock {
     #[must_use]
     pub fn monotonic_ns(&self) -> u64 {
         let t = clock_gettime(ClockId::Boottime);
-        u64::try_from(t.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
+        u64::try_from(t.tv_sec)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0))
     }
 
     /// The moment, for measuring intervals inside the program.

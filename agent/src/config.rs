@@ -4,6 +4,7 @@
 //! overrides `[registry] broker`), refuses what it does not know or what is out of range, and names the file and the key.
 //! Every key stands in `config/raw.rs` with its unit, range and default.
 
+mod address;
 mod raw;
 mod stream;
 mod summary;
@@ -23,11 +24,9 @@ pub use raw::Format;
 pub use stream::{Host, Mqtt, Push, Replay, Source, Stream, Units};
 pub use summary::Summary;
 
+use address::{broker, http_url, token};
 use raw::{Raw, RawApi, RawDeploy, RawJournal, RawRegistry, RawSync};
 use within::{duration, number, size};
-
-/// A token file longer than this is not a token (ours have 60 bytes).
-const TOKEN_BYTES_MAX: u64 = 1024;
 
 /// The checked configuration.
 #[derive(Clone, Debug)]
@@ -105,8 +104,6 @@ pub struct Journal {
     pub commit_records: u32,
     /// The longest a record waits for its sync to disk.
     pub commit_interval: Duration,
-    /// Acknowledged records are kept up to this size, bytes.
-    pub keep_bytes: u64,
     /// The index's size, bytes.
     pub index_bytes: u64,
     /// Anomalies recorded per second in the long run.
@@ -247,46 +244,6 @@ fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, SettingsErr
     })
 }
 
-/// `mqtt://HOST[:PORT]`, a host name or an address ([..] around IPv6).
-fn broker(key: &str, text: &str, place: &Place<'_>) -> Result<Broker, SettingsError> {
-    if text.starts_with("mqtts://") {
-        return Err(place.refuse(key, format!("\"{text}\": TLS to the broker is not supported yet; write mqtt://HOST:PORT")));
-    }
-    let Some(rest) = text.strip_prefix("mqtt://") else {
-        return Err(place.refuse(key, format!("\"{text}\" is not a broker's address; write mqtt://HOST:PORT")));
-    };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        Some(_) | None => (rest, Some(1883)),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let plain = !host.is_empty() && host.len() <= 253 && !host.contains(['/', '@', '?', ' ']);
-    match port {
-        Some(port) if plain && port > 0 => Ok(Broker { host: host.to_owned(), port }),
-        Some(_) | None => Err(place.refuse(key, format!("\"{text}\" is not a broker's address; write mqtt://HOST:PORT, port 1 to 65535"))),
-    }
-}
-
-fn http_url(text: &str, place: &Place<'_>) -> Result<String, SettingsError> {
-    let key = "registry.url";
-    let url = reqwest::Url::parse(text).map_err(|e| place.refuse(key, format!("\"{text}\" is not an address: {e}; write http://HOST:PORT")))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || url.query().is_some() {
-        return Err(place.refuse(key, format!("\"{text}\" is not a registry's address; write http://HOST:PORT")));
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn token(file: &Path, place: &Place<'_>) -> Result<Token, SettingsError> {
-    let key = "registry.token_file";
-    let text = place.read(key, file)?;
-    let secret = text.trim();
-    let sound = !secret.is_empty() && secret.len() as u64 <= TOKEN_BYTES_MAX && secret.bytes().all(|b| b.is_ascii_graphic());
-    if !sound {
-        return Err(place.refuse(key, format!("{} holds no token: one line of printable text is expected", place.path(file).display())));
-    }
-    Ok(Token(secret.to_owned()))
-}
-
 fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, SettingsError> {
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
@@ -294,7 +251,6 @@ fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, SettingsError
         segment_bytes: size(place, "journal.segment", raw.segment, MIB, 64 * KIB..=64 * MIB)?,
         commit_records: number(place, "journal.commit_records", raw.commit_records, 64, 1..=4096)?,
         commit_interval: duration(place, "journal.commit_interval", raw.commit_interval, 250, 1..=10_000)?,
-        keep_bytes: size(place, "journal.keep", raw.keep, 64 * MIB, MIB..=64 * 1024 * MIB)?,
         index_bytes: size(place, "journal.index", raw.index, 8 * MIB, MIB..=256 * MIB)?,
         anomaly_rate: number(place, "journal.anomaly_rate", raw.anomaly_rate, 100, 1..=10_000)?,
         anomaly_burst: number(place, "journal.anomaly_burst", raw.anomaly_burst, 10_000, 1..=1_000_000)?,
@@ -305,9 +261,16 @@ fn api(raw: RawApi, state: &Path, place: &Place<'_>) -> Result<Api, SettingsErro
     let http = match &raw.http {
         None => None,
         Some(text) => {
-            let address: SocketAddr = text.parse().map_err(|_| place.refuse("api.http", format!("\"{text}\" is not an address; write 127.0.0.1:PORT")))?;
+            let address: SocketAddr = text
+                .parse()
+                .map_err(|_| place.refuse("api.http", format!("\"{text}\" is not an address; write 127.0.0.1:PORT")))?;
             if !address.ip().is_loopback() {
-                return Err(place.refuse("api.http", format!("{address} is not a loopback address; the local interface answers on 127.0.0.1 or [::1] only")));
+                return Err(place.refuse(
+                    "api.http",
+                    format!(
+                        "{address} is not a loopback address; the local interface answers on 127.0.0.1 or [::1] only"
+                    ),
+                ));
             }
             Some(address)
         }
@@ -322,7 +285,13 @@ fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, SettingsError> {
         batch_records: number(place, "sync.batch_records", raw.batch_records, 128, 1..=1024)?,
         window: number(place, "sync.window", raw.window, 8, 1..=64)?,
         ack_timeout: duration(place, "sync.ack_timeout", raw.ack_timeout, 10_000, 1_000..=10 * MINUTE)?,
-        reconnect_initial_spread: duration(place, "sync.reconnect_initial_spread", raw.reconnect_initial_spread, 10_000, 0..=HOUR)?,
+        reconnect_initial_spread: duration(
+            place,
+            "sync.reconnect_initial_spread",
+            raw.reconnect_initial_spread,
+            10_000,
+            0..=HOUR,
+        )?,
         reconnect_cap: duration(place, "sync.reconnect_cap", raw.reconnect_cap, 5 * MINUTE, 1_000..=HOUR)?,
         status_interval: duration(place, "sync.status_interval", raw.status_interval, 30_000, 1_000..=HOUR)?,
     })
@@ -333,10 +302,22 @@ fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, SettingsError> {
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
     Ok(Deploy {
-        fetch_deadline: duration(place, "deploy.fetch_deadline", raw.fetch_deadline, 30 * MINUTE, 1_000..=24 * 60 * MINUTE)?,
+        fetch_deadline: duration(
+            place,
+            "deploy.fetch_deadline",
+            raw.fetch_deadline,
+            30 * MINUTE,
+            1_000..=24 * 60 * MINUTE,
+        )?,
         fetch_stall: duration(place, "deploy.fetch_stall", raw.fetch_stall, 30_000, 1_000..=10 * MINUTE)?,
         artifact_bytes_max: size(place, "deploy.artifact_max", raw.artifact_max, 64 * MIB, KIB..=256 * MIB)?,
-        trial_memory_bytes: size(place, "deploy.trial_memory", raw.trial_memory, 512 * MIB, 64 * MIB..=16 * 1024 * MIB)?,
+        trial_memory_bytes: size(
+            place,
+            "deploy.trial_memory",
+            raw.trial_memory,
+            512 * MIB,
+            64 * MIB..=16 * 1024 * MIB,
+        )?,
         trial_deadline: duration(place, "deploy.trial_deadline", raw.trial_deadline, 60_000, 1_000..=60 * MINUTE)?,
         retry: duration(place, "deploy.retry", raw.retry, 5_000, 100..=5 * MINUTE)?,
     })
@@ -344,13 +325,18 @@ fn deploy(raw: &RawDeploy, place: &Place<'_>) -> Result<Deploy, SettingsError> {
 
 fn streams(raw: Vec<raw::RawStream>, place: &Place<'_>) -> Result<Vec<Stream>, SettingsError> {
     if raw.is_empty() || raw.len() > MAX_STREAMS {
-        return Err(place.refuse("stream", format!("{} streams; write 1 to {MAX_STREAMS} [[stream]] tables", raw.len())));
+        return Err(
+            place.refuse("stream", format!("{} streams; write 1 to {MAX_STREAMS} [[stream]] tables", raw.len()))
+        );
     }
     let mut streams: Vec<Stream> = Vec::with_capacity(raw.len());
     for one in raw {
         let checked = stream::check(one, place)?;
         if streams.iter().any(|s| s.name == checked.name) {
-            return Err(place.refuse(&format!("stream {}", checked.name), "two streams have this name; a stream's name is its slot, so each needs its own"));
+            return Err(place.refuse(
+                &format!("stream {}", checked.name),
+                "two streams have this name; a stream's name is its slot, so each needs its own",
+            ));
         }
         streams.push(checked);
     }

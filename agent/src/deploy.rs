@@ -23,6 +23,7 @@ pub mod files;
 pub mod refusal;
 pub mod step;
 pub mod store;
+pub mod task;
 mod work;
 
 use std::collections::BTreeMap;
@@ -50,8 +51,9 @@ use crate::state::State;
 use fetch::{SEALED_BYTES_MAX, Wire};
 use files::ModelFiles;
 use refusal::{Refusal, open_assignment, open_manifest};
-use step::{Failure, Machine, Reached, Work};
+use step::Machine;
 use store::{Found, Installed};
+use task::{Failure, Reached, Work};
 use work::Workshop;
 
 /// Pieces that wait for the step that asked: it asks for one at a time. When full, the piece is dropped and asked again.
@@ -135,7 +137,11 @@ pub fn open(config: &config::Config, registry: &Registry, state: &State) -> std:
         }
     };
     let streams = config.streams.iter().map(|stream| stream.name.clone()).collect();
-    let mut opened = Opened { machine: Machine::new(stored, streams, config.deploy.retry), live: BTreeMap::new(), steps: Vec::new() };
+    let mut opened = Opened {
+        machine: Machine::new(stored, streams, config.deploy.retry),
+        live: BTreeMap::new(),
+        steps: Vec::new(),
+    };
     let files = ModelFiles::new(state.models());
     for (stream, slot) in opened.machine.stored().slots.clone() {
         let Some(live) = slot.live else { continue };
@@ -166,12 +172,19 @@ fn load_live(files: &ModelFiles, live: &Installed, models: &KeySet) -> Result<Mo
 ///
 /// # Errors
 /// When the recorder has stopped before.
-pub async fn run(parts: Parts, opened: Opened, link: Link, view: watch::Sender<View>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    parts: Parts,
+    opened: Opened,
+    link: Link,
+    view: watch::Sender<View>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let Parts { device, config, registry, state, clock, recorder, scorer, program } = parts;
     let files = ModelFiles::new(state.models());
     let fleet = registry.trust.fleet.clone();
     let workshop = Arc::new(Workshop { registry, limits: config, files, scorer, program });
-    let mut driver = Driver { device, fleet, machine: opened.machine, state, clock, recorder, workshop, view, refusal: None };
+    let mut driver =
+        Driver { device, fleet, machine: opened.machine, state, clock, recorder, workshop, view, refusal: None };
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = driver.run(opened.steps, link) => ended,
@@ -283,7 +296,12 @@ impl Driver {
         }
     }
 
-    async fn refuse(&mut self, assignment: Option<&Assignment>, digest: Digest, refusal: &Refusal) -> anyhow::Result<()> {
+    async fn refuse(
+        &mut self,
+        assignment: Option<&Assignment>,
+        digest: Digest,
+        refusal: &Refusal,
+    ) -> anyhow::Result<()> {
         let sentence = refusal.to_string();
         if self.refusal.as_ref() != Some(&sentence) {
             tracing::warn!(reason = %sentence, "an assignment is refused; what runs goes on");
@@ -355,8 +373,12 @@ fn view(machine: &Machine, refusal: Option<String>) -> View {
 
 fn tell(work: &Work, failure: &Failure) {
     match failure {
-        Failure::Refused(refusal) => tracing::warn!(stream = %work.stream, reason = %refusal, "a model is refused; what runs goes on"),
-        Failure::Later(why) | Failure::Rotten(why) => tracing::warn!(stream = %work.stream, %why, "a model's way in waits"),
+        Failure::Refused(refusal) => {
+            tracing::warn!(stream = %work.stream, reason = %refusal, "a model is refused; what runs goes on")
+        }
+        Failure::Later(why) | Failure::Rotten(why) => {
+            tracing::warn!(stream = %work.stream, %why, "a model's way in waits")
+        }
     }
 }
 

@@ -63,10 +63,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let listening = api::bind(&config.api).await?;
     let mut sources = Vec::with_capacity(config.streams.len());
     for stream in &config.streams {
-        sources.push(source::open(stream).with_context(|| format!("couldn't open the source of stream {}", stream.name))?);
+        sources
+            .push(source::open(stream).with_context(|| format!("couldn't open the source of stream {}", stream.name))?);
     }
     let opened = match &config.registry {
-        Some(registry) => Some(deploy::open(&config, registry, &state).with_context(|| format!("couldn't read {}", state.deploy().display()))?),
+        Some(registry) => Some(
+            deploy::open(&config, registry, &state)
+                .with_context(|| format!("couldn't read {}", state.deploy().display()))?,
+        ),
         None => None,
     };
     let previous_was_clean = state.begin()?;
@@ -110,7 +114,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         index_thread.finish().await?;
         state.end()
     });
-    drained.await.with_context(|| format!("couldn't stop within {} s; what was not written yet is lost", DRAIN.as_secs()))??;
+    drained
+        .await
+        .with_context(|| format!("couldn't stop within {} s; what was not written yet is lost", DRAIN.as_secs()))??;
     ended
 }
 
@@ -167,7 +173,9 @@ async fn tell_of_recovery(recorder: &Recorder, recovery: &Recovery, previous_was
         tracing::warn!(bytes = recovery.cut_bytes, "the journal ended in an unfinished write, which was cut");
     }
     let gaps = recovery.damage.iter().filter_map(|damage| match damage {
-        Damage::Records { from, to, .. } => Some(Body::Gap { from: *from, to: *to, reason: "the disk does not hold what was written".to_owned() }),
+        Damage::Records { from, to, .. } => {
+            Some(Body::Gap { from: *from, to: *to, reason: "the disk does not hold what was written".to_owned() })
+        }
         // Nothing of the log itself is lost, or it is not known what.
         other => {
             tracing::error!(damage = ?other, "the journal is damaged");
@@ -244,7 +252,12 @@ impl Shared<'_> {
             let (requests, asked) = mpsc::channel(REQUESTS);
             let link = deploy::Link { assignments: assigned, chunks: arriving, requests };
             rooms.spawn(deploy::run(self.deploy(registry)?, opened, link, deploy_view, stop.clone()));
-            let sync = sync::run(self.sync(registry, deploy_seen.clone()), sync::Link { assignments, chunks, requests: asked }, sync_view, stop.clone());
+            let sync = sync::run(
+                self.sync(registry, deploy_seen.clone()),
+                sync::Link { assignments, chunks, requests: asked },
+                sync_view,
+                stop.clone(),
+            );
             rooms.spawn(async move {
                 sync.await;
                 Ok(())

@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, StateError, SubscribeFilter,
+    AsyncClient, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, StateError,
+    SubscribeFilter,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -178,9 +179,9 @@ async fn drive(mut event_loop: EventLoop, arriving: mpsc::Sender<Event>) {
 
 fn why(error: ConnectionError) -> Lost {
     match error {
-        ConnectionError::MqttState(StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(bytes))) => {
-            Lost::TooLarge { bytes }
-        }
+        ConnectionError::MqttState(StateError::Deserialization(
+            rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(bytes),
+        )) => Lost::TooLarge { bytes },
         ConnectionError::ConnectionRefused(code) => Lost::Refused(format!("{code:?}")),
         other => Lost::Network(other.to_string()),
     }
@@ -196,7 +197,9 @@ impl Publisher {
         if bytes.saturating_add(PUBLISH_OVERHEAD) > self.packet_bytes_max {
             return Err(PublishError::TooLong { bytes });
         }
-        self.client.try_publish(topic, QoS::AtLeastOnce, retain == Retain::Yes, payload).map_err(|_full_or_over| PublishError::Full)
+        self.client
+            .try_publish(topic, QoS::AtLeastOnce, retain == Retain::Yes, payload)
+            .map_err(|_full_or_over| PublishError::Full)
     }
 
     /// Asks for the messages of some filters.

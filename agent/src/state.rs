@@ -85,7 +85,8 @@ impl State {
     /// # Errors
     /// When that cannot be marked.
     pub fn end(&self) -> anyhow::Result<()> {
-        std::fs::write(self.clean(), b"").map_err(|source| StateError::NotWritable { folder: self.folder.clone(), source }.into())
+        std::fs::write(self.clean(), b"")
+            .map_err(|source| StateError::NotWritable { folder: self.folder.clone(), source }.into())
     }
 
     fn clean(&self) -> PathBuf {

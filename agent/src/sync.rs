@@ -149,7 +149,12 @@ impl Driver {
         let mut committed = recorder.committed();
         let durable = *committed.borrow_and_update();
         let cursor = CursorFile::new(state.cursor());
-        let mut outbox = Outbox::new(epoch, stored_position(&cursor, epoch).min(durable), config.window as usize, config.ack_timeout);
+        let mut outbox = Outbox::new(
+            epoch,
+            stored_position(&cursor, epoch).min(durable),
+            config.window as usize,
+            config.ack_timeout,
+        );
         outbox.committed(durable);
         let batches = Batches::new(recorder.journal().clone(), device.clone(), epoch, config.batch_records as usize);
         Self {
@@ -194,7 +199,10 @@ impl Driver {
             };
             for action in self.session.step(input, now) {
                 if let Action::GiveUp(given_up) = action {
-                    tracing::error!(topic = given_up.map(Down::level), "packets that are too large keep ending the connection: going on without this topic");
+                    tracing::error!(
+                        topic = given_up.map(Down::level),
+                        "packets that are too large keep ending the connection: going on without this topic"
+                    );
                 }
             }
             self.publish_view(Some(lost.to_string()));
@@ -203,8 +211,14 @@ impl Driver {
     }
 
     fn options(&self) -> mqtt::Options {
-        let will = Will { topic: Topic::up(&self.device, Up::Birth).to_string(), payload: self.reporter.will().encode() };
-        mqtt::Options { broker: self.broker.clone(), client_id: self.device.to_string(), will: Some(will), packet_bytes_max: MAX_PACKET_BYTES }
+        let will =
+            Will { topic: Topic::up(&self.device, Up::Birth).to_string(), payload: self.reporter.will().encode() };
+        mqtt::Options {
+            broker: self.broker.clone(),
+            client_id: self.device.to_string(),
+            will: Some(will),
+            packet_bytes_max: MAX_PACKET_BYTES,
+        }
     }
 
     /// One connection, until it is lost.
@@ -216,24 +230,23 @@ impl Driver {
                     Event::Connected => {
                         tracing::info!(broker = %self.broker, "connected to the registry's broker");
                         self.view.send_modify(|view| view.connections += 1);
-                        OwnedInput::Connected
+                        Input::Connected
                     }
-                    Event::Message { topic, payload } => OwnedInput::Message { topic, payload },
+                    Event::Message { topic, payload } => Input::Message { topic, payload },
                     Event::Lost(lost) => return lost,
                 },
-                Ok(()) = self.committed.changed() => OwnedInput::Committed,
-                Ok(()) = self.deploy.changed() => OwnedInput::Changed,
-                Ok(()) = self.running.changed() => OwnedInput::Changed,
+                Ok(()) = self.committed.changed() => Input::Committed(*self.committed.borrow_and_update()),
+                Ok(()) = self.deploy.changed() => Input::Changed,
+                Ok(()) = self.running.changed() => Input::Changed,
                 Some(request) = self.link.requests.recv(), if self.session.connected() => {
                     self.publish(publisher, Up::Request, Retain::No, &request);
                     continue;
                 }
-                () = until(deadline) => OwnedInput::Tick,
+                () = until(deadline) => Input::Tick,
             };
             self.queue_full = false;
             let now = self.clock.now();
-            let committed = *self.committed.borrow();
-            for action in self.session.step(input.borrow(committed), now) {
+            for action in self.session.step(input, now) {
                 self.act(action, publisher);
             }
             if let Err(error) = self.send_batches(publisher).await {
@@ -254,7 +267,8 @@ impl Driver {
     fn act(&mut self, action: Action, publisher: &Publisher) {
         match action {
             Action::Subscribe(heard) => {
-                let topics: Vec<String> = heard.into_iter().map(|down| Topic::down(&self.device, down).to_string()).collect();
+                let topics: Vec<String> =
+                    heard.into_iter().map(|down| Topic::down(&self.device, down).to_string()).collect();
                 let filters: Vec<&str> = topics.iter().map(String::as_str).collect();
                 if let Err(error) = publisher.subscribe(&filters) {
                     tracing::warn!(%error, "couldn't subscribe");
@@ -284,7 +298,10 @@ impl Driver {
             }
             Action::Garbage(what) => {
                 if !std::mem::replace(&mut self.garbage_told, true) {
-                    tracing::warn!(what, "something that is none of ours came over the broker and is dropped; more of it is only counted");
+                    tracing::warn!(
+                        what,
+                        "something that is none of ours came over the broker and is dropped; more of it is only counted"
+                    );
                 }
             }
             Action::GiveUp(_) => {}
@@ -360,27 +377,6 @@ impl Driver {
             *view = new;
             changed
         });
-    }
-}
-
-/// What happened, holding its bytes.
-enum OwnedInput {
-    Connected,
-    Message { topic: String, payload: Vec<u8> },
-    Committed,
-    Changed,
-    Tick,
-}
-
-impl OwnedInput {
-    fn borrow(&self, committed: u64) -> Input<'_> {
-        match self {
-            Self::Connected => Input::Connected,
-            Self::Message { topic, payload } => Input::Message { topic, payload },
-            Self::Committed => Input::Committed(committed),
-            Self::Changed => Input::Changed,
-            Self::Tick => Input::Tick,
-        }
     }
 }
 

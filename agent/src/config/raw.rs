@@ -61,8 +61,6 @@ pub(super) struct RawJournal {
     pub(super) commit_records: Option<u32>,
     /// The longest a record waits for its sync to disk, 1ms to 10s. Default 250ms.
     pub(super) commit_interval: Option<DurationText>,
-    /// Acknowledged records are kept up to this size, 1MiB to 64GiB. Default 64MiB.
-    pub(super) keep: Option<SizeText>,
     /// The query index's size, 1MiB to 256MiB. Default 8MiB (memory follows it).
     pub(super) index: Option<SizeText>,
     /// Anomalies recorded per second in the long run, 1 to 10000; more are counted as dropped. Default 100.

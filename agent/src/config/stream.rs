@@ -8,9 +8,10 @@ use vedette_protocol::id::{SignalName, StreamName, Unit};
 use vedette_protocol::limit::MAX_SIGNALS;
 use vedette_protocol::settings::{DurationText, SettingsError, TimeText};
 
+use super::address::broker;
 use super::raw::{Format, Kind, RawSignal, RawStream};
 use super::within::{duration, number};
-use super::{Broker, Place, broker};
+use super::{Broker, Place};
 
 /// Fastest replay: a second of data in a nanosecond is "as fast as possible", which 0 says better.
 const SPEED_MAX: f64 = 1e9;
@@ -137,9 +138,9 @@ pub(super) fn check(raw: RawStream, place: &Place<'_>) -> Result<Stream, Setting
     let queue = number(place, &at.key("queue"), raw.queue, 1024, 1..=65_536)? as usize;
     let source = match raw.source {
         Kind::Replay => Source::Replay(replay(raw, &at)?),
-        Kind::Host => {
-            Source::Host(Host { interval: duration(place, &at.key("interval"), raw.interval, 10_000, 100..=86_400_000)? })
-        }
+        Kind::Host => Source::Host(Host {
+            interval: duration(place, &at.key("interval"), raw.interval, 10_000, 100..=86_400_000)?,
+        }),
         Kind::Mqtt => Source::Mqtt(mqtt(raw, &at)?),
         Kind::Push => Source::Push(Push { signals: signals(raw.signals, &at)? }),
     };
@@ -195,7 +196,12 @@ fn replay(raw: RawStream, at: &At<'_>) -> Result<Replay, SettingsError> {
 }
 
 /// The first row's time and the step between rows: given exactly when the file has no time column.
-fn times(column: Option<&str>, start: Option<TimeText>, step: Option<DurationText>, at: &At<'_>) -> Result<(i64, u64), SettingsError> {
+fn times(
+    column: Option<&str>,
+    start: Option<TimeText>,
+    step: Option<DurationText>,
+    at: &At<'_>,
+) -> Result<(i64, u64), SettingsError> {
     const STEP_MS_MAX: u64 = 30 * 86_400_000;
     if column.is_some() {
         if start.is_some() || step.is_some() {

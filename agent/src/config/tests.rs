@@ -81,7 +81,10 @@ fn the_plan_s_example_is_read_with_paths_beside_the_file() {
     "#;
     let config = parse(text).unwrap();
     let registry = config.registry.as_ref().unwrap();
-    assert_eq!((registry.broker.to_string(), registry.url.as_deref()), ("mqtt://127.0.0.1:1884".to_owned(), Some("http://127.0.0.1:8080")));
+    assert_eq!(
+        (registry.broker.to_string(), registry.url.as_deref()),
+        ("mqtt://127.0.0.1:1884".to_owned(), Some("http://127.0.0.1:8080"))
+    );
     assert_eq!(registry.token.as_ref().unwrap().secret(), "vdt_0123456789");
     assert_eq!((config.journal.segment_bytes, config.journal.commit_records), (2 << 20, 32));
     assert_eq!(config.api.socket, config.state.join("agent.sock"));
@@ -97,7 +100,10 @@ fn the_plan_s_example_is_read_with_paths_beside_the_file() {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let said = refused(&format!("device = \"box-17\"\n[sync]\nstatus_intervall = \"1s\"\n{STREAM}"));
-    assert!(said.contains("agent.toml:3") && said.contains("status_intervall") && said.contains("`status_interval`"), "{said}");
+    assert!(
+        said.contains("agent.toml:3") && said.contains("status_intervall") && said.contains("`status_interval`"),
+        "{said}"
+    );
     let said = refused("device = \"box-17\"\n[[stream]]\nname = \"a\"\nsource = \"host\"\nintervall = \"1s\"\n");
     assert!(said.contains("agent.toml:5") && said.contains("interval"), "{said}");
 }
@@ -125,7 +131,8 @@ fn what_is_out_of_range_is_refused_with_the_range() {
 
 #[test]
 fn missing_files_are_named() {
-    let said = refused("device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"replay\"\nfile = \"gone.csv\"\nstep = \"1s\"\n");
+    let said =
+        refused("device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"replay\"\nfile = \"gone.csv\"\nstep = \"1s\"\n");
     assert!(said.contains("stream s: file") && said.contains("gone.csv"), "{said}");
     for (line, name) in [("trust = \"gone.toml\"", "gone.toml"), ("token_file = \"gone.token\"", "gone.token")] {
         let said = refused(&format!("device = \"a\"\n[registry]\nbroker = \"mqtt://h\"\n{line}\n{STREAM}"));
@@ -149,7 +156,9 @@ fn each_source_says_what_it_needs() {
     }
     let said = refused("device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"replay\"\nfile = \"rows.csv\"\n");
     assert!(said.contains("stream s: step"), "{said}");
-    let said = refused("device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"replay\"\nfile = \"rows.csv\"\ntime_column = \"t\"\nstep = \"1s\"\n");
+    let said = refused(
+        "device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"replay\"\nfile = \"rows.csv\"\ntime_column = \"t\"\nstep = \"1s\"\n",
+    );
     assert!(said.contains("stream s: time_column"), "{said}");
 }
 
@@ -157,7 +166,9 @@ fn each_source_says_what_it_needs() {
 fn streams_and_signals_have_one_name_each() {
     let said = refused(&format!("device = \"a\"\n{STREAM}{STREAM}"));
     assert!(said.contains("stream server") && said.contains("two streams"), "{said}");
-    let said = refused("device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"push\"\nsignals = [{name = \"x\"}, {name = \"x\"}]\n");
+    let said = refused(
+        "device = \"a\"\n[[stream]]\nname = \"s\"\nsource = \"push\"\nsignals = [{name = \"x\"}, {name = \"x\"}]\n",
+    );
     assert!(said.contains("x is named twice"), "{said}");
     assert!(refused("device = \"a\"\n").contains("[[stream]]"));
 }
@@ -175,7 +186,9 @@ fn addresses_are_checked() {
         let said = refused(&format!("device = \"a\"\n[registry]\nbroker = \"{broker}\"\n{STREAM}"));
         assert!(said.contains("registry.broker") && said.contains(problem), "{broker}: {said}");
     }
-    for (broker, host, port) in [("mqtt://h", "h", 1883), ("mqtt://[::1]:7", "::1", 7), ("mqtt://10.0.0.1:1", "10.0.0.1", 1)] {
+    for (broker, host, port) in
+        [("mqtt://h", "h", 1883), ("mqtt://[::1]:7", "::1", 7), ("mqtt://10.0.0.1:1", "10.0.0.1", 1)]
+    {
         let config = parse(&format!("device = \"a\"\n[registry]\nbroker = \"{broker}\"\n{STREAM}")).unwrap();
         assert_eq!(config.registry.unwrap().broker, Broker { host: host.to_owned(), port });
     }

@@ -93,7 +93,9 @@ impl Fetcher {
         let deadline = self.limits.deadline;
         if let Some(http) = &self.http {
             match within(deadline, http.manifest(digest)).await {
-                Err(error) if elsewhere(&error) => tracing::info!(%digest, %error, "the manifest does not come by HTTP; asking over the broker"),
+                Err(error) if elsewhere(&error) => {
+                    tracing::info!(%digest, %error, "the manifest does not come by HTTP; asking over the broker")
+                }
                 done => return done,
             }
         }
@@ -113,7 +115,9 @@ impl Fetcher {
             let mut partial = Partial::open(files, blob).await?;
             match within(deadline, http.blob(&mut partial, self.limits.stall)).await {
                 Ok(()) => return partial.finish().await,
-                Err(error) if elsewhere(&error) => tracing::info!(digest = %blob.digest, %error, "the file does not come by HTTP; asking over the broker"),
+                Err(error) if elsewhere(&error) => {
+                    tracing::info!(digest = %blob.digest, %error, "the file does not come by HTTP; asking over the broker")
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -166,7 +166,14 @@ mod tests {
         let files = ModelFiles::new(dir.path().to_owned());
         let (kept, gone) = (Digest::of(b"kept"), Digest::of(b"gone"));
         files.keep_manifest(kept, b"sealed").unwrap();
-        for path in [files.blob(kept), files.part(kept), files.blob(gone), files.part(gone), files.manifest(gone), dir.path().join("x.tmp")] {
+        for path in [
+            files.blob(kept),
+            files.part(kept),
+            files.blob(gone),
+            files.part(gone),
+            files.manifest(gone),
+            dir.path().join("x.tmp"),
+        ] {
             std::fs::write(path, b"").unwrap();
         }
         assert_eq!(files.sweep(&[kept].into()).unwrap(), 4);

@@ -18,7 +18,8 @@ use vedette_protocol::limit::MAX_DETAIL_BYTES;
 use vedette_protocol::record::{DeployStep, Stage, SwapReason};
 
 use super::refusal::Refusal;
-use super::store::{Files, Installed, Order, Slot, Stored, Taken, Target};
+use super::store::{Installed, Order, Slot, Stored, Taken, Target};
+use super::task::{Failure, Job, Reached, Task, Work};
 use crate::backoff::Backoff;
 
 /// Beginnings of one step without an answer before the model is refused: the agent died over it (as greenboot's three boots).
@@ -30,67 +31,6 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Refused assignments that are journalled, each once although the broker repeats it, until one is taken again: whoever
 /// can send us nonsense cannot fill the journal with it.
 const REFUSED_REMEMBERED: usize = 16;
-
-/// One step of one stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
-    /// The stream.
-    pub stream: StreamName,
-    /// What to do for it.
-    pub task: Task,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Get the manifest and verify it.
-    Verify(Job),
-    /// Get the files.
-    Fetch(Job),
-    /// Try the model in a child process.
-    Try(Job),
-    /// Load it and swap it in at the record boundary.
-    Swap(Job, SwapReason),
-    /// Go back to the baseline.
-    Remove,
-}
-
-/// Which model, and the highest floor seen for its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The model.
-    pub model: ModelRef,
-    /// Its manifest's digest.
-    pub manifest: Digest,
-    /// The lowest version of this name that may still run, as far as this device has seen.
-    pub floor: Option<ModelVersion>,
-}
-
-/// What a step reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// The manifest is genuine; the model's files.
-    Verified(Files),
-    /// The files are here and hash right.
-    Fetched,
-    /// The trial passed.
-    Tried,
-    /// The model runs; its manifest's floor.
-    Live(ModelVersion),
-    /// The baseline runs.
-    Removed,
-}
-
-/// Why a step did not reach anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// This model will never run here.
-    Refused(Refusal),
-    /// Something around it failed; try again later.
-    Later(String),
-    /// A file that was here is not any more, or not the same: get it again.
-    Rotten(String),
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -211,7 +151,11 @@ impl Machine {
             return latest(stream, slot).map(Err);
         }
         order.attempts += 1;
-        let job = Job { model: order.model.clone(), manifest: order.manifest, floor: self.stored.floors.get(&order.model.name).copied() };
+        let job = Job {
+            model: order.model.clone(),
+            manifest: order.manifest,
+            floor: self.stored.floors.get(&order.model.name).copied(),
+        };
         let task = match order.stage {
             Stage::Assigned => Task::Verify(job),
             Stage::Verified => Task::Fetch(job),
@@ -228,7 +172,10 @@ impl Machine {
     /// When a waiting step may be tried again.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let waiting = self.waits.iter().filter(|(stream, _)| self.stored.slots.get(*stream).is_some_and(|slot| unfinished(&slot.target)));
+        let waiting = self
+            .waits
+            .iter()
+            .filter(|(stream, _)| self.stored.slots.get(*stream).is_some_and(|slot| unfinished(&slot.target)));
         waiting.map(|(_, wait)| wait.until).min()
     }
 
@@ -247,7 +194,13 @@ impl Machine {
     }
 
     /// A step has ended. Returns the step to journal, if one was reached. `draw` is random, uniform over all `u32`.
-    pub fn done(&mut self, work: &Work, outcome: Result<Reached, Failure>, now: Instant, draw: u32) -> Option<DeployStep> {
+    pub fn done(
+        &mut self,
+        work: &Work,
+        outcome: Result<Reached, Failure>,
+        now: Instant,
+        draw: u32,
+    ) -> Option<DeployStep> {
         if !self.wants(work) {
             return None;
         }
@@ -291,7 +244,11 @@ impl Machine {
 
     fn wait(&mut self, stream: &StreamName, why: String, now: Instant, draw: u32) {
         let retry = self.retry;
-        let wait = self.waits.entry(stream.clone()).or_insert_with(|| Wait { backoff: Backoff::new(retry, RETRY_MAX), until: now, why: String::new() });
+        let wait = self.waits.entry(stream.clone()).or_insert_with(|| Wait {
+            backoff: Backoff::new(retry, RETRY_MAX),
+            until: now,
+            why: String::new(),
+        });
         wait.until = now + wait.backoff.failed(draw);
         wait.why = why;
     }
@@ -402,7 +359,13 @@ fn swap_reason(live: Option<&Installed>, model: &ModelRef) -> SwapReason {
 }
 
 fn latest(stream: &StreamName, slot: &Slot) -> Option<DeployStep> {
-    let step = |model: &ModelRef, manifest, stage, detail| DeployStep { stream: stream.clone(), model: model.clone(), manifest, stage, detail };
+    let step = |model: &ModelRef, manifest, stage, detail| DeployStep {
+        stream: stream.clone(),
+        model: model.clone(),
+        manifest,
+        stage,
+        detail,
+    };
     match (&slot.target, &slot.live) {
         (Target::Install(order), _) => Some(step(&order.model, order.manifest, order.stage, order.detail.clone())),
         (Target::Stay | Target::Remove, Some(live)) => Some(step(&live.model, live.manifest, Stage::Live, None)),

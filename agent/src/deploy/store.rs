@@ -171,19 +171,32 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn order(model: &str, stage: Stage) -> Order {
-        Order { model: model.parse().unwrap(), manifest: Digest::of(model.as_bytes()), stage, attempts: 0, files: None, detail: None }
+        Order {
+            model: model.parse().unwrap(),
+            manifest: Digest::of(model.as_bytes()),
+            stage,
+            attempts: 0,
+            files: None,
+            detail: None,
+        }
     }
 
     pub(in super::super) fn installed(model: &str) -> Installed {
-        let files = Files { artifact: Digest::of(format!("{model} onnx").as_bytes()), selftest: Digest::of(format!("{model} selftest").as_bytes()) };
+        let files = Files {
+            artifact: Digest::of(format!("{model} onnx").as_bytes()),
+            selftest: Digest::of(format!("{model} selftest").as_bytes()),
+        };
         Installed { model: model.parse().unwrap(), manifest: Digest::of(model.as_bytes()), files }
     }
 
     fn full() -> Stored {
-        let mut stored = Stored { assignment: Some(Taken { version: 9, digest: Digest::of(b"a") }), ..Stored::default() };
+        let mut stored =
+            Stored { assignment: Some(Taken { version: 9, digest: Digest::of(b"a") }), ..Stored::default() };
         stored.floors.insert("pump".parse().unwrap(), ModelVersion::new(3).unwrap());
         let target = Target::Install(Order { detail: Some("why".to_owned()), ..order("pump@5", Stage::Refused) });
-        stored.slots.insert("server".parse().unwrap(), Slot { live: Some(installed("pump@4")), previous: None, target });
+        stored
+            .slots
+            .insert("server".parse().unwrap(), Slot { live: Some(installed("pump@4")), previous: None, target });
         stored.slots.insert("host".parse().unwrap(), Slot { target: Target::Remove, ..Slot::default() });
         stored
     }

@@ -13,8 +13,8 @@ use vedette_scoring::trial::{self, TrialError, TrialLimits};
 use super::fetch::{FetchError, Fetcher, Http, Limits, SEALED_BYTES_MAX, Wire};
 use super::files::{FileError, ModelFiles};
 use super::refusal::{Refusal, open_manifest};
-use super::step::{Failure, Job, Reached, Task, Work};
 use super::store::Files;
+use super::task::{Failure, Job, Reached, Task, Work};
 use crate::config::{Deploy, Registry};
 use crate::scorer::{Scorer, SwapError};
 
@@ -62,13 +62,22 @@ impl Workshop {
         let manifest = match self.manifest(job) {
             Ok(manifest) => manifest,
             Err(_not_here_yet) => {
-                let sealed = self.fetcher(wire)?.manifest(job.manifest).await.map_err(|error| not_fetched(error, job.manifest))?;
+                let sealed = self
+                    .fetcher(wire)?
+                    .manifest(job.manifest)
+                    .await
+                    .map_err(|error| not_fetched(error, job.manifest))?;
                 let manifest = self.open(&sealed, job).map_err(Failure::Refused)?;
-                self.files.keep_manifest(job.manifest, &sealed).map_err(|error| Failure::Later(format!("couldn't keep the manifest: {error}")))?;
+                self.files
+                    .keep_manifest(job.manifest, &sealed)
+                    .map_err(|error| Failure::Later(format!("couldn't keep the manifest: {error}")))?;
                 manifest
             }
         };
-        for (bytes, limit) in [(manifest.artifact.length, self.limits.artifact_bytes_max), (manifest.selftest.length, MAX_SELFTEST_BYTES as u64)] {
+        for (bytes, limit) in [
+            (manifest.artifact.length, self.limits.artifact_bytes_max),
+            (manifest.selftest.length, MAX_SELFTEST_BYTES as u64),
+        ] {
             if bytes > limit {
                 return Err(Failure::Refused(Refusal::TooLarge { bytes, limit }));
             }
@@ -131,7 +140,9 @@ pub(super) fn load(files: &ModelFiles, manifest: &Manifest, digest: Digest) -> R
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) if error.is_panic() => Err(Failure::Refused(Refusal::Unfit("the engine panicked over it".to_owned()))),
+        Err(error) if error.is_panic() => {
+            Err(Failure::Refused(Refusal::Unfit("the engine panicked over it".to_owned())))
+        }
         Err(_cancelled) => Err(Failure::Later("the agent is stopping".to_owned())),
     }
 }

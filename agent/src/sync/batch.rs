@@ -49,7 +49,11 @@ impl Batches {
             let size = entry.payload.len() + RECORD_FRAME_BYTES;
             if FRAME_BYTES + size > MAX_BATCH_BYTES {
                 // Nothing of ours is so long; it must not stop what comes behind it.
-                tracing::error!(sequence = entry.sequence, bytes = entry.payload.len(), "a journal record is too long to be sent and stays here");
+                tracing::error!(
+                    sequence = entry.sequence,
+                    bytes = entry.payload.len(),
+                    "a journal record is too long to be sent and stays here"
+                );
                 continue;
             }
             if bytes + size > MAX_BATCH_BYTES {
@@ -102,7 +106,12 @@ mod tests {
     use super::*;
 
     fn journal(folder: &std::path::Path, payloads: &[usize]) -> Journal {
-        let options = Options { segment_bytes: 1 << 20, commit_records: 64, commit_interval: Duration::from_secs(1), new_epoch: 7 };
+        let options = Options {
+            segment_bytes: 1 << 20,
+            commit_records: 64,
+            commit_interval: Duration::from_secs(1),
+            new_epoch: 7,
+        };
         let (mut journal, _) = Journal::open(folder, options).unwrap();
         for (n, bytes) in payloads.iter().enumerate() {
             journal.append(1, &vec![n as u8; *bytes]).unwrap();
@@ -129,7 +138,8 @@ mod tests {
         let mut batches = Batches::new(dir.path().to_owned(), "box".parse().unwrap(), 7, 1000);
         let found = all(&mut batches, 200);
         assert!(found.len() > 3);
-        let sequences: Vec<u64> = found.iter().flat_map(|batch| batch.message.records.iter().map(|(n, _)| *n)).collect();
+        let sequences: Vec<u64> =
+            found.iter().flat_map(|batch| batch.message.records.iter().map(|(n, _)| *n)).collect();
         assert_eq!(sequences, (0..200).collect::<Vec<_>>());
         for batch in &found {
             let bytes = batch.message.encode();

@@ -80,7 +80,8 @@ impl Reporter {
 /// Why we do less than we should: the disk first, then a refused assignment, then a model that does not come.
 fn degraded(disk: Option<String>, deploy: &deploy::View) -> Option<String> {
     let refusal = || deploy.refusal.as_ref().map(|why| format!("an assignment was refused: {why}"));
-    let waiting = || deploy.waiting.first().map(|(stream, why)| format!("the model of stream {stream} does not come: {why}"));
+    let waiting =
+        || deploy.waiting.first().map(|(stream, why)| format!("the model of stream {stream} does not come: {why}"));
     let mut text = disk.or_else(refusal).or_else(waiting)?;
     while text.len() > MAX_NOTE_BYTES {
         text.pop();
@@ -103,7 +104,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_disk_is_said_before_what_is_wrong_with_models() {
-        let view = deploy::View { refusal: Some("expired".to_owned()), waiting: vec![("server".parse().unwrap(), "no route".to_owned())], ..deploy::View::default() };
+        let view = deploy::View {
+            refusal: Some("expired".to_owned()),
+            waiting: vec![("server".parse().unwrap(), "no route".to_owned())],
+            ..deploy::View::default()
+        };
         assert_eq!(degraded(Some("disk full".to_owned()), &view).unwrap(), "disk full");
         assert!(degraded(None, &view).unwrap().contains("expired"));
         let view = deploy::View { refusal: None, ..view };

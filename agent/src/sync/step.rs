@@ -19,7 +19,7 @@ const TOO_LARGE_IN_A_ROW: u32 = 3;
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Input<'a> {
+pub(super) enum Input {
     /// The broker let us in.
     Connected,
     /// The connection is over because a packet was too large.
@@ -27,10 +27,7 @@ pub(super) enum Input<'a> {
     /// The connection is over, or could not be made.
     Lost,
     /// A message arrived.
-    Message {
-        topic: &'a str,
-        payload: &'a [u8],
-    },
+    Message { topic: String, payload: Vec<u8> },
     /// Journal records below this sequence are durable.
     Committed(u64),
     /// What runs, or how a model's way in stands, has changed.
@@ -117,7 +114,7 @@ impl Session {
     }
 
     /// One step.
-    pub(super) fn step(&mut self, input: Input<'_>, now: Instant) -> Vec<Action> {
+    pub(super) fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match input {
             Input::Connected => self.welcome(now),
             Input::TooLarge => self.too_large_packet(),
@@ -126,7 +123,7 @@ impl Session {
                 self.forget();
                 Vec::new()
             }
-            Input::Message { topic, payload } => self.message(topic, payload),
+            Input::Message { topic, payload } => self.message(&topic, payload),
             Input::Committed(below) => {
                 self.outbox.committed(below);
                 Vec::new()
@@ -168,18 +165,18 @@ impl Session {
         vec![Action::GiveUp(self.given_up)]
     }
 
-    fn message(&mut self, topic: &str, payload: &[u8]) -> Vec<Action> {
+    fn message(&mut self, topic: &str, payload: Vec<u8>) -> Vec<Action> {
         let down = match topic.parse::<Topic>() {
             Ok(Topic { device, direction: Direction::Down(down) }) if device == self.device => down,
             Ok(_) | Err(_) => return self.drop_garbage("a topic that is not ours"),
         };
         match down {
-            Down::Assignment => vec![Action::Assignment(payload.to_vec())],
-            Down::Chunk => match Chunk::decode(payload) {
+            Down::Assignment => vec![Action::Assignment(payload)],
+            Down::Chunk => match Chunk::decode(&payload) {
                 Ok(chunk) => vec![Action::Chunk(chunk)],
                 Err(_) => self.drop_garbage("a chunk that cannot be read"),
             },
-            Down::Ack => match BatchAck::decode(payload) {
+            Down::Ack => match BatchAck::decode(&payload) {
                 Ok(ack) => self.acknowledged(&ack),
                 Err(_) => self.drop_garbage("an acknowledgement that cannot be read"),
             },
@@ -226,8 +223,8 @@ mod tests {
         Session::new("box-17".parse().unwrap(), outbox, INTERVAL)
     }
 
-    fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Input<'a> {
-        Input::Message { topic, payload }
+    fn message(topic: &str, payload: &[u8]) -> Input {
+        Input::Message { topic: topic.to_owned(), payload: payload.to_vec() }
     }
 
     #[test]

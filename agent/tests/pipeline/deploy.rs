@@ -46,7 +46,8 @@ impl Fleet {
         let onnx = std::fs::read(folder.join("model.onnx")).unwrap();
         let selftest: SelfTest = serde_json::from_slice(&std::fs::read(folder.join("selftest.json")).unwrap()).unwrap();
         let selftest = cbor::to_canonical(&selftest);
-        let draft = Draft::from_toml(&std::fs::read_to_string(folder.join("manifest.toml")).unwrap(), "manifest.toml").unwrap();
+        let draft =
+            Draft::from_toml(&std::fs::read_to_string(folder.join("manifest.toml")).unwrap(), "manifest.toml").unwrap();
         let (manifest, _) = draft.finish(Blob::of(&onnx), Blob::of(&selftest), 0).unwrap();
         self.blobs.insert(Digest::of(&onnx), onnx);
         self.blobs.insert(Digest::of(&selftest), selftest);
@@ -67,7 +68,13 @@ impl Fleet {
     }
 
     fn assignment(version: u64, slot: &Slot) -> Assignment {
-        Assignment { audience: "box".parse().unwrap(), version, issued_ms: 1, expires_ms: i64::MAX, slots: vec![slot.clone()] }
+        Assignment {
+            audience: "box".parse().unwrap(),
+            version,
+            issued_ms: 1,
+            expires_ms: i64::MAX,
+            slots: vec![slot.clone()],
+        }
     }
 
     fn assign(&self, version: u64, slot: &Slot) -> Vec<u8> {
@@ -83,7 +90,9 @@ impl Fleet {
         let (total, bytes, error) = match file {
             None => (0, Vec::new(), Some(ChunkError::NotFound)),
             Some(file) if from >= file.len() => (file.len() as u64, Vec::new(), Some(ChunkError::BadRange)),
-            Some(file) => (file.len() as u64, file[from..file.len().min(from + request.length as usize)].to_vec(), None),
+            Some(file) => {
+                (file.len() as u64, file[from..file.len().min(from + request.length as usize)].to_vec(), None)
+            }
         };
         Chunk { digest: request.digest, offset: request.offset, total, bytes: bytes.into(), error }
     }
@@ -118,11 +127,13 @@ impl Device {
         let registry = config.registry.clone().unwrap();
         let (clock, state) = (Clock::start().unwrap(), State::open(&config.state).unwrap());
         let (writer, _) = Journal::open(&state.journal(), Options::new(7)).unwrap();
-        let (recorder, recorder_thread) = recorder::start(writer, state.journal(), config.device.clone(), clock).unwrap();
+        let (recorder, recorder_thread) =
+            recorder::start(writer, state.journal(), config.device.clone(), clock).unwrap();
         let mut opened = deploy::open(&config, &registry, &state).unwrap();
         let (schema, _) = read(1);
         let model = std::mem::take(&mut opened.live).remove(&stream());
-        let lane = LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 1000 };
+        let lane =
+            LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 1000 };
         let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
         let (assignments, assigned) = mpsc::channel(4);
         let (chunks, arriving) = mpsc::channel(4);
@@ -141,7 +152,19 @@ impl Device {
         let stop = CancellationToken::new();
         let link = Link { assignments: assigned, chunks: arriving, requests: asked };
         let driver = tokio::spawn(deploy::run(parts, opened, link, view_out, stop.clone()));
-        Self { dir, recorder, recorder_thread, scorer, scorer_thread, assignments, chunks, requests, view, stop, driver }
+        Self {
+            dir,
+            recorder,
+            recorder_thread,
+            scorer,
+            scorer_thread,
+            assignments,
+            chunks,
+            requests,
+            view,
+            stop,
+            driver,
+        }
     }
 
     /// Sends an assignment and plays the registry until it is taken and the stream's way has ended so.
@@ -209,7 +232,10 @@ async fn an_assigned_model_is_verified_fetched_tried_and_live_and_every_step_is_
     .await;
     until("its step is journalled and stored", async || device.stage() == Some(Stage::Live)).await;
     let dir = device.stop().await;
-    let way = |model: &str| [Stage::Assigned, Stage::Verified, Stage::Fetched, Stage::Tried, Stage::Live].map(|stage| (model.to_owned(), stage));
+    let way = |model: &str| {
+        [Stage::Assigned, Stage::Verified, Stage::Fetched, Stage::Tried, Stage::Live]
+            .map(|stage| (model.to_owned(), stage))
+    };
     assert_eq!(journalled(&dir), [way("server-pca@1"), way("server-pca@2")].concat());
 
     let device = Device::start(dir, &fleet.trust());
@@ -253,7 +279,10 @@ async fn a_model_that_must_not_run_is_refused_with_its_reason_and_the_old_one_go
     // Signed by somebody else.
     let digest = Digest::of(&cbor::to_canonical(&good));
     fleet.manifests.insert(digest, envelope::seal(&good, &[&fleet.fleet]));
-    cases.push((Slot { stream: stream(), model: good.model.clone(), manifest: digest }, "manifest is not to be believed"));
+    cases.push((
+        Slot { stream: stream(), model: good.model.clone(), manifest: digest },
+        "manifest is not to be believed",
+    ));
     // Another manifest under the assigned digest.
     let other = Digest::of(b"other");
     fleet.manifests.insert(other, fleet.manifests[&v1.manifest].clone());
@@ -263,10 +292,12 @@ async fn a_model_that_must_not_run_is_refused_with_its_reason_and_the_old_one_go
     cases.push((Slot { model: "pump@9".parse().unwrap(), ..renamed }, "pump@9 is assigned"));
     // The artifact's bytes are others.
     let onnx = b"not a graph at all, but of a length".to_vec();
-    let wrong = Manifest { artifact: Blob { digest: Digest::of(b"wanted"), length: onnx.len() as u64 }, ..good.clone() };
+    let wrong =
+        Manifest { artifact: Blob { digest: Digest::of(b"wanted"), length: onnx.len() as u64 }, ..good.clone() };
     fleet.blobs.insert(Digest::of(b"wanted"), onnx.clone());
     cases.push((fleet.publish(&wrong), "has the digest"));
-    let long = Manifest { artifact: Blob { digest: Digest::of(b"wanted"), length: onnx.len() as u64 - 1 }, ..good.clone() };
+    let long =
+        Manifest { artifact: Blob { digest: Digest::of(b"wanted"), length: onnx.len() as u64 - 1 }, ..good.clone() };
     cases.push((fleet.publish(&long), "goes on behind"));
     // Not ONNX, and larger than this device takes.
     let garbage = Manifest { artifact: Blob::of(&onnx), ..good.clone() };
@@ -322,7 +353,11 @@ async fn an_assignment_that_must_not_be_followed_changes_nothing_and_says_why() 
     for (sealed, reason) in cases {
         device.assignments.send(sealed).await.unwrap();
         until(reason, async || device.view.borrow().refusal.as_ref().is_some_and(|why| why.contains(reason))).await;
-        assert_eq!((device.running().as_str(), device.view.borrow().assignment_version), ("server-pca@1", 5), "{reason}");
+        assert_eq!(
+            (device.running().as_str(), device.view.borrow().assignment_version),
+            ("server-pca@1", 5),
+            "{reason}"
+        );
     }
     device.assignments.send(seal(&base)).await.unwrap();
     until("it is taken", async || {

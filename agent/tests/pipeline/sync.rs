@@ -190,10 +190,14 @@ impl Device {
         }
     }
 
-    /// Journals until there are so many records.
-    async fn journal(&self, records: u64) {
-        while *self.recorder.committed().borrow() < records {
-            self.recorder.append(Body::Config { digest: Digest::of(b"configuration") }).await.unwrap();
+    /// Journals until there are at least so many records; how many there are.
+    async fn journal(&self, records: u64) -> u64 {
+        loop {
+            let body = Body::Config { digest: Digest::of(b"configuration") };
+            let there = self.recorder.append(body).await.unwrap().sequence + 1;
+            if there >= records {
+                return there;
+            }
         }
     }
 
@@ -214,16 +218,16 @@ impl Device {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_registry_s_own_acknowledgement_moves_the_cursor_and_a_cut_connection_loses_nothing() {
     let device = Device::start().await;
-    device.journal(200).await;
+    let all = device.journal(200).await;
     let mut peer = Peer::accept(&device.listener).await;
     let (level, birth) = peer.said().await;
     assert_eq!((level.as_str(), peer.subscribed.len()), ("birth", 3), "subscribed before anything can be answered");
     let birth = Birth::decode(&birth).unwrap();
     assert!(birth.online && birth.device == "box".parse::<DeviceId>().unwrap() && birth.streams.len() == 1);
     let (level, status) = peer.said().await;
-    assert_eq!((level.as_str(), Status::decode(&status).unwrap().next_sequence), ("status", 200));
+    assert_eq!((level.as_str(), Status::decode(&status).unwrap().next_sequence), ("status", all));
     let mut seen = 0;
-    while seen < 200 {
+    while seen < all {
         let batch = peer.batch().await;
         assert_eq!((batch.epoch, batch.records[0].0), (EPOCH, seen), "in order, without a hole");
         seen = batch.records.last().unwrap().0 + 1;
@@ -235,19 +239,19 @@ async fn only_the_registry_s_own_acknowledgement_moves_the_cursor_and_a_cut_conn
 
     let mut peer = Peer::accept(&device.listener).await;
     assert_eq!(peer.batch().await.records[0].0, 100, "what was not acknowledged comes again, and nothing else");
-    peer.acknowledge(200).await;
-    device.acked(200).await;
-    device.journal(210).await;
-    while peer.batch().await.records[0].0 != 200 {}
+    peer.acknowledge(all).await;
+    device.acked(all).await;
+    device.journal(all + 10).await;
+    while peer.batch().await.records[0].0 != all {}
     let dir = device.stop().await;
     let stored = CursorFile::new(dir.path().join("state/cursor")).load().unwrap();
-    assert_eq!(stored, Some(Cursor { epoch: EPOCH, sequence: 200 }));
+    assert_eq!(stored, Some(Cursor { epoch: EPOCH, sequence: all }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_every_topic_and_a_retained_monster_do_not_keep_the_device_away() {
     let device = Device::start().await;
-    device.journal(10).await;
+    let all = device.journal(10).await;
     let mut connections = 0;
     let mut peer = loop {
         let mut peer = Peer::accept(&device.listener).await;
@@ -270,7 +274,7 @@ async fn garbage_on_every_topic_and_a_retained_monster_do_not_keep_the_device_aw
     }
     until("the garbage is counted", async || device.view.borrow().garbage == 12).await;
     assert_eq!(peer.batch().await.records[0].0, 0, "the journal comes all the same");
-    peer.acknowledge(10).await;
-    device.acked(10).await;
+    peer.acknowledge(all).await;
+    device.acked(all).await;
     device.stop().await;
 }

@@ -78,8 +78,12 @@ impl Wire {
             }
             return match chunk.error {
                 Some(ChunkError::NotFound) => Err(FetchError::NotFound(digest)),
-                Some(ChunkError::BadRange) => Err(FetchError::Unreachable(format!("the registry's file ends before byte {offset}"))),
-                None if chunk.bytes.is_empty() => Err(FetchError::Unreachable("the registry answers with nothing".to_owned())),
+                Some(ChunkError::BadRange) => {
+                    Err(FetchError::Unreachable(format!("the registry's file ends before byte {offset}")))
+                }
+                None if chunk.bytes.is_empty() => {
+                    Err(FetchError::Unreachable("the registry answers with nothing".to_owned()))
+                }
                 None => Ok(chunk),
             };
         }

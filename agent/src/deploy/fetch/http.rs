@@ -104,7 +104,12 @@ impl Http {
     }
 
     /// One request: what is missing, as far as the answer goes.
-    async fn piece(&self, partial: &mut Partial, etag: &mut Option<HeaderValue>, stall: Duration) -> Result<(), FetchError> {
+    async fn piece(
+        &self,
+        partial: &mut Partial,
+        etag: &mut Option<HeaderValue>,
+        stall: Duration,
+    ) -> Result<(), FetchError> {
         let digest = partial.blob().digest;
         let mut request = self.get(&format!("blobs/{digest}"));
         if partial.length() > 0 {
@@ -164,7 +169,9 @@ fn admitted(answer: Response, digest: Digest) -> Result<Response, FetchError> {
     match answer.status() {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
         StatusCode::NOT_FOUND => Err(FetchError::NotFound(digest)),
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(FetchError::Forbidden { status: status.as_u16() }),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            Err(FetchError::Forbidden { status: status.as_u16() })
+        }
         status => Err(FetchError::Unreachable(format!("the registry answers HTTP {}", status.as_u16()))),
     }
 }

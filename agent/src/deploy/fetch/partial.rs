@@ -26,8 +26,10 @@ pub(super) struct Partial {
 impl Partial {
     /// Goes on with what is there.
     pub(super) async fn open(files: &ModelFiles, blob: &Blob) -> Result<Self, FetchError> {
-        let file = File::options().create(true).read(true).write(true).truncate(false).open(files.part(blob.digest)).await?;
-        let mut partial = Self { file, files: files.clone(), blob: *blob, hasher: Hasher::new(), length: 0, resumed: false };
+        let file =
+            File::options().create(true).read(true).write(true).truncate(false).open(files.part(blob.digest)).await?;
+        let mut partial =
+            Self { file, files: files.clone(), blob: *blob, hasher: Hasher::new(), length: 0, resumed: false };
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             let bytes = partial.file.read(&mut piece).await?;

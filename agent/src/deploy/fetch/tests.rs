@@ -75,7 +75,12 @@ fn honest(body: &[u8], head: &str, most: usize) -> Reply {
     match offset(head) {
         None => reply("200 OK", &format!("content-length: {}\r\netag: \"e\"\r\n", body.len()), rest(0)),
         Some(from) => {
-            let headers = format!("content-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\netag: \"e\"\r\n", body.len() - from, body.len() - 1, body.len());
+            let headers = format!(
+                "content-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\netag: \"e\"\r\n",
+                body.len() - from,
+                body.len() - 1,
+                body.len()
+            );
             reply("206 Partial Content", &headers, rest(from))
         }
     }
@@ -199,14 +204,21 @@ async fn a_server_that_lies_about_the_length_does_not_stop_us() {
 #[tokio::test]
 async fn a_silent_server_is_left_after_the_stall_time_and_the_broker_is_asked() {
     let body = b"a small model".to_vec();
-    let server = serve(|_| Reply { bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\na sm".to_vec(), hang: true }).await;
+    let server =
+        serve(|_| Reply { bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\na sm".to_vec(), hang: true }).await;
     let mut device = a_device(Some(&server.url));
     let served = body.clone();
     let registry = async {
         let mut answered = 0;
         while let Some(asked) = device.requests.recv().await {
             let from = usize::try_from(asked.offset).unwrap();
-            let chunk = Chunk { digest: asked.digest, offset: asked.offset, total: served.len() as u64, bytes: served[from..].to_vec().into(), error: None };
+            let chunk = Chunk {
+                digest: asked.digest,
+                offset: asked.offset,
+                total: served.len() as u64,
+                bytes: served[from..].to_vec().into(),
+                error: None,
+            };
             device.chunks.send(chunk).await.unwrap();
             answered += 1;
         }
@@ -257,7 +269,13 @@ async fn a_file_comes_in_chunks_when_there_is_only_the_broker() {
             }
             let from = usize::try_from(request.offset).unwrap();
             let to = (from + request.length as usize).min(body.len());
-            let chunk = Chunk { digest: request.digest, offset: request.offset, total: body.len() as u64, bytes: body[from..to].to_vec().into(), error: None };
+            let chunk = Chunk {
+                digest: request.digest,
+                offset: request.offset,
+                total: body.len() as u64,
+                bytes: body[from..to].to_vec().into(),
+                error: None,
+            };
             device.chunks.send(chunk).await.unwrap();
         }
     };
@@ -279,7 +297,13 @@ async fn a_broker_that_never_answers_is_given_up_and_a_missing_file_is_said() {
     let mut missing = a_device(None);
     let registry = async {
         let request = missing.requests.recv().await.unwrap();
-        let chunk = Chunk { digest: request.digest, offset: 0, total: 0, bytes: Vec::new().into(), error: Some(ChunkError::NotFound) };
+        let chunk = Chunk {
+            digest: request.digest,
+            offset: 0,
+            total: 0,
+            bytes: Vec::new().into(),
+            error: Some(ChunkError::NotFound),
+        };
         missing.chunks.send(chunk).await.unwrap();
         std::future::pending::<()>().await;
     };

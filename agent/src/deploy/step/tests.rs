@@ -5,6 +5,7 @@
 use vedette_protocol::assignment::Slot as Assigned;
 
 use super::*;
+use crate::deploy::store::Files;
 use crate::deploy::store::tests::{installed, order};
 
 const RETRY: Duration = Duration::from_secs(5);
@@ -20,7 +21,8 @@ fn slot(stream: &str, model: &str) -> Assigned {
 }
 
 fn assignment(version: u64, slots: &[Assigned]) -> (Assignment, Digest) {
-    let assignment = Assignment { audience: "box".parse().unwrap(), version, issued_ms: 0, expires_ms: 1000, slots: slots.to_vec() };
+    let assignment =
+        Assignment { audience: "box".parse().unwrap(), version, issued_ms: 0, expires_ms: 1000, slots: slots.to_vec() };
     let digest = Digest::of(format!("{assignment:?}").as_bytes());
     (assignment, digest)
 }
@@ -46,7 +48,9 @@ fn files(model: &str) -> Files {
 fn install(machine: &mut Machine, model: &str) -> Vec<Stage> {
     let now = Instant::now();
     let mut stages = Vec::new();
-    for reached in [Reached::Verified(files(model)), Reached::Fetched, Reached::Tried, Reached::Live(ModelVersion::FIRST)] {
+    for reached in
+        [Reached::Verified(files(model)), Reached::Fetched, Reached::Tried, Reached::Live(ModelVersion::FIRST)]
+    {
         let work = next(machine, now);
         stages.extend(done(machine, &work, Ok(reached)));
     }
@@ -108,7 +112,8 @@ fn a_refused_assignment_is_journalled_once_however_often_it_comes() {
     assert_eq!((steps.len(), steps[0].stage), (1, Stage::Refused));
     assert!(steps[0].detail.as_ref().unwrap().contains("expired at 1970-01-01T00:00:01"), "{steps:?}");
     assert_eq!(machine.refuse_once(&bad, digest, &refusal), []);
-    let flood: usize = (0..1000u64).map(|n| machine.refuse_once(&bad, Digest::of(&n.to_le_bytes()), &refusal).len()).sum();
+    let flood: usize =
+        (0..1000u64).map(|n| machine.refuse_once(&bad, Digest::of(&n.to_le_bytes()), &refusal).len()).sum();
     assert!(flood < REFUSED_REMEMBERED, "a flood of nonsense does not fill the journal");
 }
 
@@ -138,7 +143,10 @@ fn a_refusal_at_any_stage_ends_the_way_and_what_ran_goes_on() {
         let refusal = Refusal::Trial("row 1 scores 3, not 2".to_owned());
         assert_eq!(done(&mut machine, &work, Err(Failure::Refused(refusal))), Some(Stage::Refused));
         assert_eq!(machine.next(now), None, "it is not tried again");
-        assert_eq!(stage(&machine, "server"), Some((Stage::Refused, Some("the trial failed: row 1 scores 3, not 2".to_owned()))));
+        assert_eq!(
+            stage(&machine, "server"),
+            Some((Stage::Refused, Some("the trial failed: row 1 scores 3, not 2".to_owned())))
+        );
         assert_eq!(machine.stored().slots[&"server".parse().unwrap()].live, Some(installed("pump@1")));
     }
 }
@@ -207,7 +215,10 @@ fn a_failure_around_the_model_waits_longer_each_time_and_lets_other_streams_pass
 #[test]
 fn a_model_that_kills_the_agent_is_refused_at_the_fourth_start() {
     let mut stored = Stored::default();
-    stored.slots.insert("server".parse().unwrap(), Slot { target: Target::Install(order("pump@1", Stage::Fetched)), ..Slot::default() });
+    stored.slots.insert(
+        "server".parse().unwrap(),
+        Slot { target: Target::Install(order("pump@1", Stage::Fetched)), ..Slot::default() },
+    );
     for _ in 0..ATTEMPTS_MAX {
         let mut machine = machine(stored);
         assert!(matches!(next(&mut machine, Instant::now()).task, Task::Try(_)));
@@ -215,7 +226,10 @@ fn a_model_that_kills_the_agent_is_refused_at_the_fourth_start() {
     }
     let mut machine = machine(stored);
     let refused = machine.next(Instant::now()).unwrap().unwrap_err();
-    assert_eq!((refused.stage, refused.detail.as_deref()), (Stage::Refused, Some("3 attempts ended without an answer")));
+    assert_eq!(
+        (refused.stage, refused.detail.as_deref()),
+        (Stage::Refused, Some("3 attempts ended without an answer"))
+    );
     assert_eq!(machine.next(Instant::now()), None);
 }
 
@@ -273,7 +287,12 @@ fn floors_rise_with_what_was_live_and_never_fall() {
     for (version, floor) in [(3u32, 3), (4, 2)] {
         assign(&mut machine, u64::from(version), &[slot("server", &format!("pump@{version}"))]).unwrap();
         let now = Instant::now();
-        for reached in [Reached::Verified(files("x@1")), Reached::Fetched, Reached::Tried, Reached::Live(ModelVersion::new(floor).unwrap())] {
+        for reached in [
+            Reached::Verified(files("x@1")),
+            Reached::Fetched,
+            Reached::Tried,
+            Reached::Live(ModelVersion::new(floor).unwrap()),
+        ] {
             let work = next(&mut machine, now);
             done(&mut machine, &work, Ok(reached));
         }

@@ -26,7 +26,10 @@ const WITH_EACH_BROKER: &[(&str, Told)] = &[
     ("a_model_reaches_a_device_and_both_ends_say_which_model_scored", deployment::a_model_reaches_a_device),
 ];
 
-const ONCE: &[(&str, fn() -> anyhow::Result<()>)] = &[
+/// A story told once.
+type ToldOnce = fn() -> anyhow::Result<()>;
+
+const ONCE: &[(&str, ToldOnce)] = &[
     ("a_bad_model_is_refused_at_push", deployment::bad_models_are_refused_at_push),
     ("a_model_that_rots_after_push_is_refused_on_the_device_and_the_old_one_goes_on", deployment::a_rotten_artifact),
     (

@@ -265,7 +265,12 @@ pub fn list(folder: &Path, from: u64, below: u64, limit: usize) -> anyhow::Resul
     Ok(entries)
 }
 
-fn walk(folder: &Path, from: u64, below: u64, mut each: impl FnMut(u64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn walk(
+    folder: &Path,
+    from: u64,
+    below: u64,
+    mut each: impl FnMut(u64, Entry) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     if from >= below {
         return Ok(());
     }
@@ -274,7 +279,8 @@ fn walk(folder: &Path, from: u64, below: u64, mut each: impl FnMut(u64, Entry) -
         anyhow::ensure!(
             entry.kind == KIND_JSON,
             "audit entry {} has kind {}, which this program does not know",
-            entry.sequence, entry.kind
+            entry.sequence,
+            entry.kind
         );
         let decoded: Entry = serde_json::from_slice(&entry.payload)
             .with_context(|| format!("couldn't read audit entry {}", entry.sequence))?;

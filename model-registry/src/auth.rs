@@ -148,7 +148,12 @@ mod tests {
         match role {
             Role::Admin => true,
             Role::Viewer => reads,
-            Role::Publisher => reads || route.path.contains("/aliases/") || route.path.contains("/blobs/") || route.path.ends_with("/versions"),
+            Role::Publisher => {
+                reads
+                    || route.path.contains("/aliases/")
+                    || route.path.contains("/blobs/")
+                    || route.path.ends_with("/versions")
+            }
             Role::Approver => reads || route.path.ends_with("/assignment"),
         }
     }
@@ -164,7 +169,8 @@ mod tests {
 
     #[test]
     fn only_health_is_open() {
-        let open: Vec<&str> = ROUTES.iter().filter(|route| route.access == Access::Open).map(|route| route.path).collect();
+        let open: Vec<&str> =
+            ROUTES.iter().filter(|route| route.access == Access::Open).map(|route| route.path).collect();
         assert_eq!(open, ["/api/v1/health"]);
     }
 

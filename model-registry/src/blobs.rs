@@ -64,7 +64,8 @@ impl Blobs {
         fs::create_dir_all(&temporary).with_context(|| format!("couldn't make the folder {}", temporary.display()))?;
         for entry in fs::read_dir(&temporary).with_context(|| format!("couldn't read {}", temporary.display()))? {
             let rest = entry.with_context(|| format!("couldn't read {}", temporary.display()))?.path();
-            fs::remove_file(&rest).with_context(|| format!("couldn't remove the unfinished upload {}", rest.display()))?;
+            fs::remove_file(&rest)
+                .with_context(|| format!("couldn't remove the unfinished upload {}", rest.display()))?;
         }
         Ok(Blobs { folder: folder.to_owned(), length_max, next_temporary: AtomicU64::new(0) })
     }
@@ -128,11 +129,14 @@ impl Blobs {
     /// It is not here, too large for this, or not what it was.
     pub fn read_small(&self, blob: &Blob) -> Result<Vec<u8>, Error> {
         let path = self.path(&blob.digest);
-        let open = self
-            .open_blob(&blob.digest)?
-            .with_context(|| format!("the file {} is missing", path.display()))?;
+        let open = self.open_blob(&blob.digest)?.with_context(|| format!("the file {} is missing", path.display()))?;
         if open.length > SMALL_BYTES_MAX {
-            return Err(anyhow::anyhow!("the file {} is {} bytes long, too long to be read at once", path.display(), open.length).into());
+            return Err(anyhow::anyhow!(
+                "the file {} is {} bytes long, too long to be read at once",
+                path.display(),
+                open.length
+            )
+            .into());
         }
         let mut bytes = Vec::new();
         let mut file = open.file;

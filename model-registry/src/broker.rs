@@ -21,7 +21,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -30,6 +30,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use vedette_protocol::{limit, topic};
+
+use crate::clock;
 
 /// Devices and the registry itself. At 47 KB each when idle (measured): 2,000 × 47 KB = 94 MB. Full: new connections are
 /// closed without an answer and the device backs off.
@@ -107,10 +109,7 @@ pub enum BrokerError {
 /// See [`BrokerError`]; nothing was started when the port is taken or not loopback.
 pub async fn start(listen: SocketAddr) -> Result<SocketAddr, BrokerError> {
     let address = free_address(listen)?;
-    thread::Builder::new()
-        .name("broker".to_owned())
-        .spawn(move || run(address))
-        .map_err(BrokerError::Thread)?;
+    thread::Builder::new().name("broker".to_owned()).spawn(move || run(address)).map_err(BrokerError::Thread)?;
     ready(address).await?;
     Ok(address)
 }
@@ -120,12 +119,10 @@ fn free_address(listen: SocketAddr) -> Result<SocketAddr, BrokerError> {
     if !listen.ip().is_loopback() {
         return Err(BrokerError::NotLoopback(listen));
     }
-    TcpListener::bind(listen)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BrokerError::PortTaken(listen),
-            _ => BrokerError::Bind(listen, error),
-        })
+    TcpListener::bind(listen).and_then(|listener| listener.local_addr()).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => BrokerError::PortTaken(listen),
+        _ => BrokerError::Bind(listen, error),
+    })
 }
 
 /// The broker's thread: returns only when the broker failed, for which somebody should act.
@@ -152,10 +149,7 @@ fn config(address: SocketAddr) -> rumqttd::Config {
             dynamic_filters: false,
         },
     };
-    let ingest = rumqttd::SegmentConfig {
-        max_segment_size: INGEST_SEGMENT_BYTES,
-        max_segment_count: INGEST_SEGMENTS,
-    };
+    let ingest = rumqttd::SegmentConfig { max_segment_size: INGEST_SEGMENT_BYTES, max_segment_count: INGEST_SEGMENTS };
     rumqttd::Config {
         id: 0,
         router: rumqttd::RouterConfig {
@@ -172,8 +166,8 @@ fn config(address: SocketAddr) -> rumqttd::Config {
 }
 
 async fn ready(address: SocketAddr) -> Result<(), BrokerError> {
-    let deadline = Instant::now() + READY_WITHIN;
-    while Instant::now() < deadline {
+    let deadline = clock::monotonic() + READY_WITHIN;
+    while clock::monotonic() < deadline {
         if TcpStream::connect(address).await.is_ok() {
             return Ok(());
         }

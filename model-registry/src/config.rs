@@ -198,7 +198,8 @@ impl Default for RawAssignment {
 pub fn load(path: &Path) -> anyhow::Result<Config> {
     let documents = documents(path)?;
     // A variable that is not text cannot be one of ours.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let raw: Raw = layered(&documents, environment)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     check(raw, folder, &path.display().to_string())
@@ -225,9 +226,8 @@ fn documents(path: &Path) -> anyhow::Result<Vec<Document>> {
 }
 
 fn document(path: &Path) -> anyhow::Result<Document> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!("couldn't read the configuration {} (give another with --config)", path.display())
-    })?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("couldn't read the configuration {} (give another with --config)", path.display()))?;
     Ok(Document { place: path.display().to_string(), text })
 }
 
@@ -246,11 +246,7 @@ fn check(raw: Raw, folder: &Path, place: &str) -> anyhow::Result<Config> {
     }
     Ok(Config {
         state: folder.join(raw.state),
-        http: Http {
-            listen: raw.http.listen,
-            max_artifact_bytes,
-            max_body_bytes: raw.http.max_body.as_usize(),
-        },
+        http: Http { listen: raw.http.listen, max_artifact_bytes, max_body_bytes: raw.http.max_body.as_usize() },
         broker: check_broker(raw.broker, place)?,
         keys: KeyFiles { trust: folder.join(raw.keys.trust), fleet: folder.join(raw.keys.fleet) },
         assignment_lifetime_ms: i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX),

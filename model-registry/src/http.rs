@@ -11,16 +11,16 @@ pub mod devices;
 pub mod extract;
 mod guard;
 pub mod models;
-mod ranges;
 pub mod problem;
+mod ranges;
 pub mod serve;
 pub mod tokens;
 
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Method, Uri};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
@@ -129,7 +129,9 @@ async fn verb<T: Send + 'static>(
     let registry = app.registry.clone();
     match tokio::task::spawn_blocking(move || work(&registry)).await {
         Ok(done) => Ok(done?),
-        Err(error) => Err(registry::Error::Internal(anyhow::anyhow!("a verb of the registry ended early: {error}")).into()),
+        Err(error) => {
+            Err(registry::Error::Internal(anyhow::anyhow!("a verb of the registry ended early: {error}")).into())
+        }
     }
 }
 

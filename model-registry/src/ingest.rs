@@ -5,7 +5,7 @@
 //! PUBACK of MQTT says nothing. So nothing is lost when we, the broker or the way between dies: the device sends again.
 //!
 //! Group commit. While one group is being made durable the next gathers in the inbox; a group takes what waits, at
-//! most [`GROUP_MESSAGES_MAX`]. Under load one sync of the disk serves many devices, alone a batch waits for nobody.
+//! most `GROUP_MESSAGES_MAX`. Under load one sync of the disk serves many devices, alone a batch waits for nobody.
 //!
 //! Answers that find no room on the way out are dropped and counted: an acknowledgement comes again with the next batch,
 //! a chunk is asked for again.
@@ -240,7 +240,8 @@ fn store(registry: &Registry, group: Group) -> Outcome {
         outcome.note(&birth.device, noted.map(|behind| behind && birth.online));
     }
     for status in &group.statuses {
-        let noted = registry.note_status(status).and_then(|()| behind(registry, &status.device, status.assignment_version));
+        let noted =
+            registry.note_status(status).and_then(|()| behind(registry, &status.device, status.assignment_version));
         outcome.note(&status.device, noted);
     }
     store_batches(registry, group.batches, &mut outcome);
@@ -293,4 +294,52 @@ fn acknowledgements(stored: &[(DeviceId, u64, Ingested)], tally: &Tally) -> Vec<
         *known = done.upto.max(*known);
     }
     upto.into_iter().map(|((device, epoch), upto)| (device.clone(), epoch, upto)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn said(topic: &str, payload: Vec<u8>) -> Result<Said, Garbage> {
+        read(&Message { topic: topic.to_owned(), payload })
+    }
+
+    fn batch(device: &str) -> Vec<u8> {
+        JournalBatch { device: device.parse().unwrap(), epoch: 1, records: vec![] }.encode()
+    }
+
+    #[test]
+    fn a_device_speaks_only_for_itself() {
+        assert!(matches!(said("vedette/v1/box-1/up/journal", batch("box-1")), Ok(Said::Journal(_))));
+        let named = "box-2".parse().unwrap();
+        let lie = said("vedette/v1/box-1/up/journal", batch("box-2")).unwrap_err();
+        assert_eq!(lie, Garbage::Sender { what: "journal", named });
+    }
+
+    #[test]
+    fn a_topic_that_is_none_of_ours_or_the_wrong_way_is_garbage() {
+        for topic in ["vedette/v1/box-1/down/ack", "vedette/v1/BOX/up/journal", "", "a/b"] {
+            assert_eq!(said(topic, batch("box-1")).unwrap_err(), Garbage::Topic, "{topic}");
+        }
+    }
+
+    #[test]
+    fn only_the_furthest_acknowledgement_of_a_group_is_sent() {
+        let done = |upto| Ingested { upto, new: 1, ..Ingested::default() };
+        let device: DeviceId = "box-1".parse().unwrap();
+        let stored = [(device.clone(), 1, done(5)), (device.clone(), 1, done(9)), (device.clone(), 2, done(1))];
+        let tally = Tally::default();
+        let mut sent = acknowledgements(&stored, &tally);
+        sent.sort_unstable();
+        assert_eq!(sent, [(device.clone(), 1, 9), (device, 2, 1)]);
+        assert_eq!(tally.records.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_name_in_a_log_is_cut() {
+        assert_eq!(level_3("vedette/v1/box/up"), "box");
+        assert_eq!(level_3(&format!("a/b/{}", "é".repeat(100))).chars().count(), 64);
+        assert_eq!(level_3("nothing"), "?");
+    }
 }

@@ -97,7 +97,9 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     rooms.spawn(room("renewal", finished(renew(registry.clone(), stop.clone()))));
     rooms.spawn(room("http", http::serve::serve(listener, router, stop.clone())));
 
-    if embedded.is_some() && tokio::time::timeout(SESSION_WITHIN, first_session.wait_for(|count| *count > 0)).await.is_err() {
+    if embedded.is_some()
+        && tokio::time::timeout(SESSION_WITHIN, first_session.wait_for(|count| *count > 0)).await.is_err()
+    {
         tracing::warn!("the session with the embedded broker takes long; devices are heard once it is there");
     }
     tracing::info!(http = %http_address, broker = %mqtt::without_login(&broker_url), "the registry is ready");
@@ -122,12 +124,18 @@ async fn finished(life: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn room(name: &'static str, life: impl Future<Output = anyhow::Result<()>>) -> (&'static str, anyhow::Result<()>) {
+async fn room(
+    name: &'static str,
+    life: impl Future<Output = anyhow::Result<()>>,
+) -> (&'static str, anyhow::Result<()>) {
     (name, life.await)
 }
 
 /// Waits for `shutdown`, or for a room that ends before it: that one is missed.
-async fn until_the_end(rooms: &mut JoinSet<(&'static str, anyhow::Result<()>)>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+async fn until_the_end(
+    rooms: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         ended = rooms.join_next() => match ended {
@@ -152,7 +160,9 @@ async fn renew(registry: Registry, shutdown: CancellationToken) {
         let registry = registry.clone();
         match tokio::task::spawn_blocking(move || registry.renew_assignments()).await {
             Ok(Ok(renewed)) if renewed.is_empty() => {}
-            Ok(Ok(renewed)) => tracing::info!(devices = renewed.len(), "assignments that were about to expire were signed again"),
+            Ok(Ok(renewed)) => {
+                tracing::info!(devices = renewed.len(), "assignments that were about to expire were signed again")
+            }
             Ok(Err(error)) => tracing::error!(%error, "couldn't sign assignments again"),
             Err(error) => tracing::error!(%error, "couldn't sign assignments again"),
         }

@@ -9,7 +9,7 @@
 //! device; assignments are published again at every connection ([`Link::sessions`] counts them).
 //!
 //! The way in: messages go into a bounded queue. Full: the session waits, so that the broker's queue fills instead, and
-//! after [`INBOX_WAIT`] drops the message and counts it; the device sends again what was not acknowledged.
+//! after `INBOX_WAIT` drops the message and counts it; the device sends again what was not acknowledged.
 //! The way out: a bounded queue in the client. Full: the caller is told and decides.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ring::rand::SecureRandom as _;
@@ -31,6 +31,8 @@ use vedette_protocol::{
     limit,
     topic::{self, Topic},
 };
+
+use crate::clock;
 
 /// Messages waiting for ingest: 256 × 64 KiB batches = 16 MiB at worst, as much as the broker's own queue.
 const INBOX_MESSAGES_MAX: usize = 256;
@@ -239,7 +241,7 @@ impl Driver {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut attempt = 0;
         loop {
-            let began = Instant::now();
+            let began = clock::monotonic();
             let sessions = *self.sessions.borrow();
             let end = self.session(&shutdown).await;
             self.client.send_replace(None);

@@ -88,15 +88,7 @@ impl Registry {
         let blobs = Blobs::open(&config.state.join("blobs"), config.http.max_artifact_bytes)
             .context("couldn't open the folder of artifacts")?;
         let (changed, _) = broadcast::channel(CHANGES_KEPT);
-        Ok(Registry {
-            inner: Arc::new(Inner {
-                state,
-                blobs,
-                keys,
-                config: config.clone(),
-                changed,
-            }),
-        })
+        Ok(Registry { inner: Arc::new(Inner { state, blobs, keys, config: config.clone(), changed }) })
     }
 
     /// The state: tokens, audit, and the one write.

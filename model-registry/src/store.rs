@@ -323,7 +323,11 @@ fn check_sum(db: &sled::Db, sum: Sum) -> Result<(), Unopened> {
     if stored == Some(sum) {
         return Ok(());
     }
-    Err(Unopened::Damaged(format!("it has a gap: {} keys are there, and its sum tells of {}", sum.keys, stored.unwrap_or_default().keys)))
+    Err(Unopened::Damaged(format!(
+        "it has a gap: {} keys are there, and its sum tells of {}",
+        sum.keys,
+        stored.unwrap_or_default().keys
+    )))
 }
 
 fn unopened(path: &Path, error: sled::Error) -> Unopened {
@@ -377,7 +381,9 @@ fn move_aside(path: &Path) -> anyhow::Result<PathBuf> {
     let free = (1..=DAMAGED_MAX)
         .map(|n| path.with_extension(format!("damaged-{n}")))
         .find(|aside| !aside.exists())
-        .with_context(|| format!("couldn't move the damaged store {} aside: {DAMAGED_MAX} older ones lie there", path.display()))?;
+        .with_context(|| {
+            format!("couldn't move the damaged store {} aside: {DAMAGED_MAX} older ones lie there", path.display())
+        })?;
     std::fs::rename(path, &free)
         .with_context(|| format!("couldn't move the damaged store {} to {}", path.display(), free.display()))?;
     Ok(free)

@@ -134,9 +134,8 @@ fn create(at: &At, name: &str, role: Role) -> Result<(), (Exit, anyhow::Error)> 
 
 fn load(at: &At) -> Result<Config, (Exit, anyhow::Error)> {
     config::load(&at.config).map_err(|error| {
-        let missing = error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        let missing =
+            error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         (if missing { Exit::NotFound } else { Exit::Usage }, error)
     })
 }

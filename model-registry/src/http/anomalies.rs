@@ -43,7 +43,10 @@ pub async fn list(State(app): State<App>, Query(query): Query<AnomalyQuery>) -> 
 /// One anomaly.
 #[utoipa::path(get, path = "/anomalies/{device}/{epoch}/{sequence}", tag = "anomalies", operation_id = "show_anomaly", params(Recorded), responses(
     (status = 200, body = AnomalyView), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub async fn show(State(app): State<App>, Path(Recorded { device, epoch, sequence }): Path<Recorded>) -> Answer<AnomalyView> {
+pub async fn show(
+    State(app): State<App>,
+    Path(Recorded { device, epoch, sequence }): Path<Recorded>,
+) -> Answer<AnomalyView> {
     let id = RecordId { device, epoch, sequence };
     Ok(axum::Json(verb(&app, move |registry| registry.anomaly(&id)).await?))
 }

@@ -72,7 +72,11 @@ fn small(bytes: Option<Vec<u8>>, what: &str, digest: &Digest) -> Result<Response
     (status = 304, description = "the caller has it"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 416, body = Problem, content_type = "application/problem+json")))]
-pub async fn download(State(app): State<App>, Path(Digested { digest }): Path<Digested>, headers: HeaderMap) -> Result<Response, Failure> {
+pub async fn download(
+    State(app): State<App>,
+    Path(Digested { digest }): Path<Digested>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let opened = verb(&app, move |registry| registry.blobs().open_blob(&digest)).await?;
     let Some(mut opened) = opened else {
         return Err(registry::Error::NotFound(format!("there is no file {digest} here")).into());
@@ -164,7 +168,8 @@ async fn send(body: Body, pieces: mpsc::Sender<Piece>) -> Result<(), Failure> {
     let mut stream = body.into_data_stream();
     loop {
         let piece = tokio::time::timeout(PIECE_WITHIN, stream.next()).await;
-        let piece = piece.map_err(|_| Failure::cut_off(format!("no byte came for {} seconds", PIECE_WITHIN.as_secs())))?;
+        let piece =
+            piece.map_err(|_| Failure::cut_off(format!("no byte came for {} seconds", PIECE_WITHIN.as_secs())))?;
         let (piece, last) = match piece {
             Some(Ok(bytes)) => (Piece::Bytes(bytes), false),
             Some(Err(error)) => return Err(Failure::cut_off(format!("the body broke off: {error}"))),

@@ -39,7 +39,11 @@ pub async fn show(State(app): State<App>, Path(Named { device }): Path<Named>) -
 /// What ran on a device at a time.
 #[utoipa::path(get, path = "/devices/{device}/at", tag = "devices", operation_id = "device_at", params(Named, AtQuery), responses(
     (status = 200, body = DeviceAt), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub async fn at(State(app): State<App>, Path(Named { device }): Path<Named>, Query(query): Query<AtQuery>) -> Answer<DeviceAt> {
+pub async fn at(
+    State(app): State<App>,
+    Path(Named { device }): Path<Named>,
+    Query(query): Query<AtQuery>,
+) -> Answer<DeviceAt> {
     let at_ms = time("time", &query.time)?;
     Ok(axum::Json(verb(&app, move |registry| registry.device_at(&device, at_ms)).await?))
 }

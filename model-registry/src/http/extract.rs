@@ -44,7 +44,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Failure> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|axum::extract::Query(value)| Query(value))
+        query
+            .map(|axum::extract::Query(value)| Query(value))
             .map_err(|refused| Failure::unreadable(refused.status(), refused.body_text()))
     }
 }

@@ -42,7 +42,8 @@ async fn admit(app: &App, mut request: Request, next: Next) -> Result<Response, 
     };
     if !principal.role.may(route.access) {
         return Err(Failure::wrong_role(format!(
-            "the token `{}` has the role {:?}, and {} {} needs another", principal.name, principal.role, route.method, route.path
+            "the token `{}` has the role {:?}, and {} {} needs another",
+            principal.name, principal.role, route.method, route.path
         )));
     }
     request.extensions_mut().insert(principal);
@@ -54,14 +55,16 @@ async fn admit(app: &App, mut request: Request, next: Next) -> Result<Response, 
 
 async fn principal(app: &App, headers: &HeaderMap) -> Result<Principal, Failure> {
     let Some(header) = headers.get(AUTHORIZATION) else {
-        return Err(Failure::no_token("send a token as `Authorization: Bearer <token>`; an admin makes one with `vedette tokens create`"));
+        return Err(Failure::no_token(
+            "send a token as `Authorization: Bearer <token>`; an admin makes one with `vedette tokens create`",
+        ));
     };
     let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
     let Some(token) = token.filter(|token| token.len() <= TOKEN_CHARS_MAX) else {
         return Err(Failure::no_token("the header `Authorization` is not of the form `Bearer <token>`"));
     };
     let token = token.to_owned();
-    verb(app, move |registry| registry.state().principal(&token))
-        .await?
-        .ok_or_else(|| Failure::no_token("this token is not known here: it was revoked, or belongs to another registry"))
+    verb(app, move |registry| registry.state().principal(&token)).await?.ok_or_else(|| {
+        Failure::no_token("this token is not known here: it was revoked, or belongs to another registry")
+    })
 }

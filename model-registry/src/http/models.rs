@@ -93,7 +93,10 @@ pub async fn push(
 /// One version, with its manifest and lineage.
 #[utoipa::path(get, path = "/models/{name}/versions/{version}", tag = "models", operation_id = "show_version", params(Versioned), responses(
     (status = 200, body = VersionDetail), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub async fn version(State(app): State<App>, Path(Versioned { name, version }): Path<Versioned>) -> Answer<VersionDetail> {
+pub async fn version(
+    State(app): State<App>,
+    Path(Versioned { name, version }): Path<Versioned>,
+) -> Answer<VersionDetail> {
     let model = ModelRef { name, version };
     Ok(axum::Json(verb(&app, move |registry| registry.version(&model)).await?))
 }

@@ -72,9 +72,12 @@ impl Failure {
     pub fn unreadable(status: StatusCode, detail: String) -> Failure {
         match status {
             StatusCode::PAYLOAD_TOO_LARGE => Failure::new(status, "too-large", "Too large", detail),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                Failure::new(status, "wrong-media-type", "The body is of another kind", format!("{detail}; send application/json"))
-            }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Failure::new(
+                status,
+                "wrong-media-type",
+                "The body is of another kind",
+                format!("{detail}; send application/json"),
+            ),
             StatusCode::INTERNAL_SERVER_ERROR => Failure::new(status, "internal", "The registry failed", detail),
             // A field that does not fit and a text that is no JSON are one thing to whoever sent it.
             _ => Failure::new(StatusCode::BAD_REQUEST, "bad-request", "It cannot be read", detail),

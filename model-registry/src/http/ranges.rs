@@ -73,9 +73,14 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_to_the_file() {
-        for (range, offset, length) in
-            [("bytes=0-9", 0, 10), ("bytes=90-", 90, 10), ("bytes=95-200", 95, 5), ("bytes=-10", 90, 10), ("bytes=-500", 0, 100), ("bytes=99-99", 99, 1)]
-        {
+        for (range, offset, length) in [
+            ("bytes=0-9", 0, 10),
+            ("bytes=90-", 90, 10),
+            ("bytes=95-200", 95, 5),
+            ("bytes=-10", 90, 10),
+            ("bytes=-500", 0, 100),
+            ("bytes=99-99", 99, 1),
+        ] {
             assert_eq!(with(&[(RANGE, range)]), Part::Bytes { offset, length }, "{range}");
         }
     }
@@ -89,7 +94,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_means_the_whole_file() {
-        for range in ["bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-6", "rows=0-1", "bytes=a-b", "bytes=99999999999999999999-"] {
+        for range in
+            ["bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,5-6", "rows=0-1", "bytes=a-b", "bytes=99999999999999999999-"]
+        {
             assert_eq!(with(&[(RANGE, range)]), Part::Whole, "{range}");
         }
     }

@@ -40,7 +40,11 @@ pub async fn create(
 /// Revokes a token.
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", operation_id = "revoke_token", params(Identified), responses(
     (status = 204, description = "revoked"), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub async fn revoke(State(app): State<App>, Path(Identified { id }): Path<Identified>, Actor(by): Actor) -> Result<StatusCode, Failure> {
+pub async fn revoke(
+    State(app): State<App>,
+    Path(Identified { id }): Path<Identified>,
+    Actor(by): Actor,
+) -> Result<StatusCode, Failure> {
     verb(&app, move |registry| registry.state().revoke_token(&id, &by)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

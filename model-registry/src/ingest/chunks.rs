@@ -1,7 +1,7 @@
 //! Artifacts over MQTT, for devices that reach only the broker: a request in, a chunk out.
 //!
-//! Every device has its own pace, [`PACE`], so that one that asks without end slows nobody down, and at most
-//! [`PENDING_DEVICE_MAX`] requests waiting; beyond that its requests are dropped and it asks again. A chunk that finds no room
+//! Every device has its own pace, `PACE`, so that one that asks without end slows nobody down, and at most
+//! `PENDING_DEVICE_MAX` requests waiting; beyond that its requests are dropped and it asks again. A chunk that finds no room
 //! on the way out is tried again a little later.
 
 use std::{
@@ -21,6 +21,7 @@ use vedette_protocol::{
 
 use super::Tally;
 use crate::{
+    clock,
     mqtt::{Outbox, OutboxError},
     registry::Registry,
 };
@@ -98,19 +99,19 @@ pub async fn run(
 ) {
     let mut waiting = Waiting::default();
     loop {
-        let due = waiting.next_due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let due = waiting.next_due().unwrap_or_else(|| Instant::from(clock::monotonic()) + Duration::from_secs(3600));
         tokio::select! {
             () = shutdown.cancelled() => return,
             request = requests.recv() => match request {
                 Some((device, request)) => {
-                    if !waiting.push(device, request, Instant::now()) {
+                    if !waiting.push(device, request, clock::monotonic().into()) {
                         tally.unanswered.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 None => return,
             },
             () = tokio::time::sleep_until(due) => {
-                if let Some((device, request)) = waiting.pop(Instant::now()) {
+                if let Some((device, request)) = waiting.pop(clock::monotonic().into()) {
                     answer(&registry, &outbox, &device, request, &tally).await;
                 }
             }
@@ -161,4 +162,53 @@ fn filled(request: &ArtifactRequest, total: u64, bytes: Vec<u8>) -> Chunk {
 fn part(whole: &[u8], offset: u64, length: usize) -> (u64, Vec<u8>) {
     let rest = usize::try_from(offset).ok().and_then(|offset| whole.get(offset..)).unwrap_or_default();
     (whole.len() as u64, rest.iter().take(length).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn request() -> ArtifactRequest {
+        let digest = vedette_protocol::Digest::of(b"x");
+        ArtifactRequest { digest, want: Want::Blob, offset: 0, length: 1 }
+    }
+
+    fn device(name: &str) -> DeviceId {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_greedy_device_waits_for_its_pace_and_holds_up_nobody() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        for _ in 0..PENDING_DEVICE_MAX {
+            assert!(waiting.push(device("greedy"), request(), now));
+        }
+        assert!(!waiting.push(device("greedy"), request(), now), "more than a device may have waiting");
+        assert!(waiting.push(device("modest"), request(), now));
+        let mut served = Vec::new();
+        while let Some((device, _)) = waiting.pop(now) {
+            served.push(device.to_string());
+        }
+        assert_eq!(served, ["greedy", "modest"], "one each is due at once");
+        assert_eq!(waiting.next_due(), Some(now + PACE));
+        assert!(waiting.pop(now + PACE).is_some() && waiting.pop(now + PACE).is_none());
+    }
+
+    #[test]
+    fn nothing_is_remembered_about_devices_that_got_all_they_asked_for() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        for number in 0..100 {
+            assert!(waiting.push(device(&format!("box-{number}")), request(), now));
+        }
+        while waiting.pop(now + PACE).is_some() {}
+        assert!(waiting.paces.is_empty() && waiting.requests.is_empty());
+    }
+
+    #[test]
+    fn a_part_ends_where_the_whole_ends() {
+        assert_eq!(part(b"abcde", 3, 10), (5, b"de".to_vec()));
+        assert_eq!(part(b"abcde", 5, 10), (5, vec![]));
+        assert_eq!(part(b"abcde", u64::MAX, 10), (5, vec![]));
+    }
 }

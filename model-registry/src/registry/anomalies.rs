@@ -42,7 +42,10 @@ impl Registry {
         let end = match &query.cursor {
             Some(cursor) => prefix.clone().raw(&read_cursor(cursor)?).bytes(),
             // Nothing sorts above the last moment of all with an id behind it.
-            None => until.map_or_else(|| prefix.clone().number(u64::MAX).raw(&[0xff; 1]).bytes(), |ms| prefix.clone().time(ms).bytes()),
+            None => until.map_or_else(
+                || prefix.clone().number(u64::MAX).raw(&[0xff; 1]).bytes(),
+                |ms| prefix.clone().time(ms).bytes(),
+            ),
         };
         let skip = prefix.bytes().len();
         let mut items = Vec::new();
@@ -70,7 +73,10 @@ impl Registry {
     pub fn anomaly(&self, id: &RecordId) -> Result<AnomalyView> {
         let (received_ms, record) = self.record(id)?;
         let Body::Anomaly(anomaly) = record.body else {
-            return Err(Error::NotFound(format!("record {id} is not an anomaly but a {} record", kind_word(&record.body))));
+            return Err(Error::NotFound(format!(
+                "record {id} is not an anomaly but a {} record",
+                kind_word(&record.body)
+            )));
         };
         Ok(view(id, &anomaly, received_ms, self.verdict(id)?))
     }
@@ -99,24 +105,32 @@ impl Registry {
         let by = keys::record_of(&key, 0).context("a verdict's key in the store cannot be read")?;
         let (_, record) = self.record(&by)?;
         match record.body {
-            Body::Verdict { record: _, verdict, by, note } => Ok(Some(VerdictView { verdict: word(&verdict)?, by, note })),
-            Body::Boot { .. } | Body::Swap(_) | Body::Anomaly(_) | Body::Gap { .. } | Body::Clock { .. }
-            | Body::Config { .. } | Body::Drop(_) | Body::Ack { .. } | Body::Deploy(_) => Ok(None),
+            Body::Verdict { record: _, verdict, by, note } => {
+                Ok(Some(VerdictView { verdict: word(&verdict)?, by, note }))
+            }
+            Body::Boot { .. }
+            | Body::Swap(_)
+            | Body::Anomaly(_)
+            | Body::Gap { .. }
+            | Body::Clock { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Ack { .. }
+            | Body::Deploy(_) => Ok(None),
         }
     }
 }
 
 /// The narrowest index for the query, and what is left to check.
 fn choose_index(query: &AnomalyQuery) -> (keys::Key, Filter) {
-    let mut filter = Filter {
-        stream: query.stream.as_ref().map(|stream| stream.as_str().to_owned()),
-        model: query.model.clone(),
-    };
+    let mut filter =
+        Filter { stream: query.stream.as_ref().map(|stream| stream.as_str().to_owned()), model: query.model.clone() };
     if let Some(device) = &query.device {
         return (keys::Key::new(b'd').name(device.as_str()), filter);
     }
     // Only a whole `name@version` or `baseline` is a key of its own; a bare name is checked entry by entry.
-    if let Some(model) = filter.model.take_if(|model| model.as_str() == "baseline" || model.parse::<ModelRef>().is_ok()) {
+    if let Some(model) = filter.model.take_if(|model| model.as_str() == "baseline" || model.parse::<ModelRef>().is_ok())
+    {
         return (keys::Key::new(b'm').name(&model), filter);
     }
     if let Some(stream) = filter.stream.take() {
@@ -130,7 +144,8 @@ impl Filter {
         let mut parts = value.split(|byte| *byte == 0).map(|part| std::str::from_utf8(part).unwrap_or_default());
         let stream = parts.next().unwrap_or_default();
         let scorer = parts.next().unwrap_or_default();
-        let model = |wanted: &String| scorer == wanted || scorer.split_once('@').is_some_and(|(name, _)| name == wanted);
+        let model =
+            |wanted: &String| scorer == wanted || scorer.split_once('@').is_some_and(|(name, _)| name == wanted);
         self.stream.as_ref().is_none_or(|wanted| wanted == stream) && self.model.as_ref().is_none_or(model)
     }
 }
@@ -149,9 +164,9 @@ pub(crate) fn time(what: &str, text: &str) -> Result<i64> {
 }
 
 fn read_cursor(text: &str) -> Result<Vec<u8>> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| Error::BadRequest("`cursor` is not one that this API gave: pass the `next` of a page as it is".to_owned()))
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| {
+        Error::BadRequest("`cursor` is not one that this API gave: pass the `next` of a page as it is".to_owned())
+    })
 }
 
 /// The word that stands for a value in JSON.

@@ -26,7 +26,10 @@ impl Registry {
     /// A model is not here, there are too many slots, or the state could not be saved.
     pub fn assign(&self, device: &DeviceId, request: &AssignRequest, by: &str) -> Result<AssignmentView> {
         if request.slots.len() > MAX_SLOTS {
-            return Err(Error::BadRequest(format!("an assignment has at most {MAX_SLOTS} streams, this one {}", request.slots.len())));
+            return Err(Error::BadRequest(format!(
+                "an assignment has at most {MAX_SLOTS} streams, this one {}",
+                request.slots.len()
+            )));
         }
         let turn = self.state().turn();
         let mut slots = Vec::with_capacity(request.slots.len());
@@ -38,7 +41,9 @@ impl Registry {
         let current = self.current_assignment(device)?;
         let made = self.sign(turn, device, slots, current.as_ref(), AssignCause::Asked, by)?;
         let record = made.or(current).ok_or_else(|| {
-            Error::BadRequest(format!("nothing is assigned to `{device}`, and the request names no stream: there is nothing to do"))
+            Error::BadRequest(format!(
+                "nothing is assigned to `{device}`, and the request names no stream: there is nothing to do"
+            ))
         })?;
         Ok(view(&record))
     }
@@ -50,7 +55,8 @@ impl Registry {
             let floor = records.iter().map(|record| record.published.floor).max();
             if let Some(floor) = floor.filter(|floor| slot.model.version < *floor) {
                 return Err(Error::Refused(format!(
-                    "{} is below the floor: version {floor} is the lowest of {} that may still run", slot.model, slot.model.name
+                    "{} is below the floor: version {floor} is the lowest of {} that may still run",
+                    slot.model, slot.model.name
                 )));
             }
         }
@@ -98,7 +104,8 @@ impl Registry {
         let envelope = envelope::seal(&next, &[&self.inner.keys.fleet]);
         if envelope.len() > MAX_ASSIGNMENT_BYTES + MAX_ENVELOPE_OVERHEAD_BYTES {
             return Err(Error::TooLarge(format!(
-                "the assignment has {} bytes, {MAX_ASSIGNMENT_BYTES} are the limit: assign fewer streams", envelope.len()
+                "the assignment has {} bytes, {MAX_ASSIGNMENT_BYTES} are the limit: assign fewer streams",
+                envelope.len()
             )));
         }
         let assigned = assigned(&next, cause, &envelope);
@@ -157,7 +164,8 @@ impl Registry {
 }
 
 fn assigned(next: &Assignment, cause: AssignCause, envelope: &[u8]) -> Assigned {
-    let slot = |slot: &Slot| SlotView { stream: slot.stream.clone(), model: slot.model.clone(), manifest: slot.manifest };
+    let slot =
+        |slot: &Slot| SlotView { stream: slot.stream.clone(), model: slot.model.clone(), manifest: slot.manifest };
     Assigned {
         device: next.audience.clone(),
         version: next.version,
@@ -171,7 +179,8 @@ fn assigned(next: &Assignment, cause: AssignCause, envelope: &[u8]) -> Assigned 
 
 fn current_of(record: &AssignmentRecord) -> Current {
     let assigned = &record.assigned;
-    let slot = |slot: &SlotView| Slot { stream: slot.stream.clone(), model: slot.model.clone(), manifest: slot.manifest };
+    let slot =
+        |slot: &SlotView| Slot { stream: slot.stream.clone(), model: slot.model.clone(), manifest: slot.manifest };
     Current {
         version: assigned.version,
         issued_ms: assigned.issued_ms,

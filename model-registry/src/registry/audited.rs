@@ -18,7 +18,8 @@ impl Registry {
         let limit = page_limit(query.limit)?;
         let from = query.after.map_or(0, |after| after.saturating_add(1));
         let entries = self.state().audit(from, limit)?;
-        let items: Vec<AuditView> = entries.into_iter().map(|(sequence, entry)| view(sequence, &entry)).collect::<Result<_>>()?;
+        let items: Vec<AuditView> =
+            entries.into_iter().map(|(sequence, entry)| view(sequence, &entry)).collect::<Result<_>>()?;
         // A full page may be the last one: the next is then empty.
         let next = (items.len() == limit).then(|| items.last().map(|last| last.sequence.to_string())).flatten();
         Ok(Page { items, next })

@@ -93,7 +93,9 @@ impl Registry {
         let known: Option<Heard> = state.store().get_json(&key)?;
         let is_new = known.is_none();
         if is_new && state.counts().devices.load(Ordering::Relaxed) >= DEVICES_MAX {
-            return Err(Error::Full(format!("there are {DEVICES_MAX} devices, which is the limit: `{device}` is not taken in")));
+            return Err(Error::Full(format!(
+                "there are {DEVICES_MAX} devices, which is the limit: `{device}` is not taken in"
+            )));
         }
         let mut heard = known.unwrap_or_default();
         heard.last_seen_ms = self.now_ms();

@@ -26,9 +26,10 @@ use super::{Error, Registry, Result};
 use crate::audit::{Change, DeviceStep, Entry};
 use crate::store::{Write, keys};
 
-/// Journal records kept. A record with its keys is some 800 bytes in the store, so this is 3.2 GB on disk. When it is
+/// Journal records kept. Measured with 200,000 anomalies: 1,007 bytes of disk each with their keys, and 189 MB of memory
+/// in all, because sled's memory follows its contents; so this is 1 GB of disk and below 1 GB of memory. When it is
 /// reached nothing more is taken in: the devices are not acknowledged and keep their evidence, and the log says so.
-pub(crate) const RECORDS_MAX: u64 = 4_000_000;
+pub(crate) const RECORDS_MAX: u64 = 1_000_000;
 
 /// One batch of a device's journal.
 #[derive(Clone, Debug)]
@@ -192,7 +193,12 @@ impl Registry {
                 group.write.set(keys::verdict(about), newest.get(1..).unwrap_or_default().to_vec());
             }
             Body::Deploy(step) => self.note_step(id, step, now, group)?,
-            Body::Boot { .. } | Body::Gap { .. } | Body::Clock { .. } | Body::Config { .. } | Body::Drop(_) | Body::Ack { .. } => {}
+            Body::Boot { .. }
+            | Body::Gap { .. }
+            | Body::Clock { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Ack { .. } => {}
         }
         Ok(())
     }
@@ -261,6 +267,7 @@ fn index_swap(id: &RecordId, swap: &Swap, wall_ms: i64, write: &mut Write) {
     if swap.reason == SwapReason::Extend {
         return;
     }
-    let by_time = keys::swap_times(&id.device).name(swap.stream.as_str()).time(wall_ms).number(id.epoch).number(id.sequence);
+    let by_time =
+        keys::swap_times(&id.device).name(swap.stream.as_str()).time(wall_ms).number(id.epoch).number(id.sequence);
     write.set(by_time.bytes(), Vec::new());
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use vedette_protocol::cbor;
 use vedette_protocol::envelope;
 use vedette_protocol::id::{Digest, ModelName, ModelRef, ModelVersion};
 use vedette_protocol::manifest::{Blob, Lineage, Manifest};
 use vedette_protocol::time::format_ms;
-use vedette_protocol::cbor;
 
 use super::apply::VersionRecord;
 use super::{Error, Registry, Result};
@@ -106,7 +106,13 @@ impl Registry {
     /// # Errors
     ///
     /// There is no such version, or the model has too many aliases.
-    pub fn set_alias(&self, name: &ModelName, alias: &ModelName, version: ModelVersion, by: &str) -> Result<ModelSummary> {
+    pub fn set_alias(
+        &self,
+        name: &ModelName,
+        alias: &ModelName,
+        version: ModelVersion,
+        by: &str,
+    ) -> Result<ModelSummary> {
         let turn = self.state().turn();
         let model = ModelRef { name: name.clone(), version };
         self.version_record(&model)?.ok_or_else(|| no_version(&model))?;
@@ -152,9 +158,8 @@ impl Registry {
             .ok_or_else(|| Error::BadRequest(format!("`{text}` is not a model: write NAME@VERSION or NAME@ALIAS")))?;
         let name: ModelName = name.parse().map_err(|error| Error::BadRequest(format!("{error}")))?;
         let alias: ModelName = alias.parse().map_err(|error| Error::BadRequest(format!("{error}")))?;
-        let version = self
-            .alias(&name, &alias)?
-            .ok_or_else(|| Error::NotFound(format!("{name} has no alias `{alias}` here")))?;
+        let version =
+            self.alias(&name, &alias)?.ok_or_else(|| Error::NotFound(format!("{name} has no alias `{alias}` here")))?;
         let model = ModelRef { name, version };
         self.version_record(&model)?.ok_or_else(|| no_version(&model))
     }
@@ -182,11 +187,7 @@ impl Registry {
     }
 
     pub(crate) fn version_records(&self, name: &ModelName) -> Result<Vec<VersionRecord>> {
-        self.state()
-            .store()
-            .prefix(keys::versions(name).bytes())
-            .map(|entry| Ok(from_json(&entry?.1)?))
-            .collect()
+        self.state().store().prefix(keys::versions(name).bytes()).map(|entry| Ok(from_json(&entry?.1)?)).collect()
     }
 
     /// The version whose manifest has this digest.

@@ -52,24 +52,29 @@ impl Registry {
         self.check_file("the self-test", &candidate.manifest.selftest)?;
         let selftest = self.blobs().read_small(&candidate.manifest.selftest)?;
         let artifact = self.blobs().path(&candidate.manifest.artifact.digest);
-        let trial = admission::admit(&self.inner.config.trial, &candidate.manifest, &candidate.digest, &artifact, &selftest)?;
+        let trial =
+            admission::admit(&self.inner.config.trial, &candidate.manifest, &candidate.digest, &artifact, &selftest)?;
         self.publish(candidate, trial, by)
     }
 
     fn read_candidate(&self, name: &ModelName, request: &PushRequest) -> Result<Candidate> {
         let envelope = decode_base64("manifest", &request.manifest)?;
         let lineage_bytes = decode_base64("lineage", &request.lineage)?;
-        let Opened { value: manifest, digest } = envelope::open::<Manifest>(&envelope, &self.inner.keys.trust.models)
-            .map_err(|error| Error::Refused(format!("the manifest is not accepted: {error}")))?;
+        let Opened { value: manifest, digest } =
+            envelope::open::<Manifest>(&envelope, &self.inner.keys.trust.models)
+                .map_err(|error| Error::Refused(format!("the manifest is not accepted: {error}")))?;
         manifest.check().map_err(|error| Error::Refused(format!("the manifest is not accepted: {error}")))?;
         if manifest.model.name != *name {
             return Err(Error::Refused(format!(
-                "the manifest is one of `{}`, and it was pushed to `{name}`", manifest.model.name
+                "the manifest is one of `{}`, and it was pushed to `{name}`",
+                manifest.model.name
             )));
         }
         if Digest::of(&lineage_bytes) != manifest.lineage {
             return Err(Error::Refused(format!(
-                "the lineage has digest {}, the manifest names {}", Digest::of(&lineage_bytes), manifest.lineage
+                "the lineage has digest {}, the manifest names {}",
+                Digest::of(&lineage_bytes),
+                manifest.lineage
             )));
         }
         let lineage: Lineage = cbor::from_canonical(&lineage_bytes)
@@ -90,10 +95,12 @@ impl Registry {
     fn check_file(&self, what: &str, blob: &Blob) -> Result<()> {
         match self.blobs().length(&blob.digest)? {
             None => Err(Error::Refused(format!(
-                "{what} {} has not been uploaded: PUT it to /api/v1/blobs/{} first", blob.digest, blob.digest
+                "{what} {} has not been uploaded: PUT it to /api/v1/blobs/{} first",
+                blob.digest, blob.digest
             ))),
             Some(length) if length != blob.length => Err(Error::Refused(format!(
-                "{what} {} is {length} bytes long, the manifest says {}", blob.digest, blob.length
+                "{what} {} is {length} bytes long, the manifest says {}",
+                blob.digest, blob.length
             ))),
             Some(_) => Ok(()),
         }
@@ -124,7 +131,8 @@ impl Registry {
         };
         self.state().change(turn, by, Change::Published(Box::new(published)))?;
         let record = self.version_record(&manifest.model)?;
-        let record = record.ok_or_else(|| Error::Internal(anyhow::anyhow!("the version just admitted is not in the store")))?;
+        let record =
+            record.ok_or_else(|| Error::Internal(anyhow::anyhow!("the version just admitted is not in the store")))?;
         Ok(Pushed::New(summary(&record)))
     }
 }

@@ -37,8 +37,14 @@ impl Registry {
                 let row = RowId { device: id.device, epoch: id.epoch, stream: swap.stream, row: swap.first_row };
                 self.answer(text, row, Some(swap.by))
             }
-            other @ (Body::Boot { .. } | Body::Gap { .. } | Body::Clock { .. } | Body::Config { .. } | Body::Drop(_)
-            | Body::Verdict { .. } | Body::Ack { .. } | Body::Deploy(_)) => Err(Error::NotFound(format!(
+            other @ (Body::Boot { .. }
+            | Body::Gap { .. }
+            | Body::Clock { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Verdict { .. }
+            | Body::Ack { .. }
+            | Body::Deploy(_)) => Err(Error::NotFound(format!(
                 "record {id} is a {} record: no model scored it. Ask for an anomaly, or for a row as DEVICE/EPOCH/STREAM#ROW",
                 kind_word(&other)
             ))),
@@ -57,7 +63,15 @@ impl Registry {
             )));
         };
         let version = self.version_of(&by)?;
-        Ok(WhoScored { record: text.to_owned(), device: row.device, stream: row.stream, row: row.row, by, stretch, version })
+        Ok(WhoScored {
+            record: text.to_owned(),
+            device: row.device,
+            stream: row.stream,
+            row: row.row,
+            by,
+            stretch,
+            version,
+        })
     }
 
     fn stretch(&self, row: &RowId) -> Result<Option<RanView>> {
@@ -96,8 +110,15 @@ impl Registry {
         let wall_ms = record.stamp.wall_ms;
         match record.body {
             Body::Swap(swap) => Ok((swap, wall_ms)),
-            other @ (Body::Boot { .. } | Body::Anomaly(_) | Body::Gap { .. } | Body::Clock { .. } | Body::Config { .. }
-            | Body::Drop(_) | Body::Verdict { .. } | Body::Ack { .. } | Body::Deploy(_)) => {
+            other @ (Body::Boot { .. }
+            | Body::Anomaly(_)
+            | Body::Gap { .. }
+            | Body::Clock { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Verdict { .. }
+            | Body::Ack { .. }
+            | Body::Deploy(_)) => {
                 Err(anyhow::anyhow!("record {id} is indexed as a swap and is a {}", kind_word(&other)).into())
             }
         }

@@ -5,7 +5,7 @@
 //! State and audit never part. The journal is the truth: an entry is durable before the store knows of it. The store's batch
 //! carries `applied`, the first audit sequence that is not in it, in the same atomic write as the change itself. A crash
 //! between the two leaves `applied` behind, and [`State::open`] (or the next change) applies what is missing. An entry
-//! is applied by one function ([`super::apply`]) whether it is new or read again, so both ways end in the same state.
+//! is applied by one function (`registry/apply.rs`) whether it is new or read again, so both ways end in the same state.
 //!
 //! # Operations
 //!
@@ -67,10 +67,7 @@ impl State {
             log: Mutex::new(log),
             audit_folder,
             clock,
-            counts: Counts {
-                records: AtomicU64::new(found.records),
-                devices: AtomicU64::new(found.devices),
-            },
+            counts: Counts { records: AtomicU64::new(found.records), devices: AtomicU64::new(found.devices) },
         };
         let replayed = state.turn().catch_up()?;
         if replayed > 0 {

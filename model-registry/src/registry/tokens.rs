@@ -30,9 +30,11 @@ impl State {
     ///
     /// The name is not one, is taken, or there are too many tokens.
     pub fn create_token(&self, name: &str, role: Role, by: &str) -> Result<TokenCreated> {
-        let name: ModelName = name
-            .parse()
-            .map_err(|_| Error::BadRequest(format!("`{name}` is no name for a token: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit")))?;
+        let name: ModelName = name.parse().map_err(|_| {
+            Error::BadRequest(format!(
+                "`{name}` is no name for a token: 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit"
+            ))
+        })?;
         let turn = self.turn();
         let tokens = self.token_records()?;
         if tokens.len() >= TOKENS_MAX {
@@ -40,7 +42,8 @@ impl State {
         }
         if let Some((_, taken)) = tokens.iter().find(|(_, token)| token.name == name.as_str()) {
             return Err(Error::Conflict(format!(
-                "there is a token `{name}` already (id {}): revoke it first, or take another name", taken.id
+                "there is a token `{name}` already (id {}): revoke it first, or take another name",
+                taken.id
             )));
         }
         let mut secret = [0; SECRET_BYTES];
@@ -79,7 +82,8 @@ impl State {
         let admins = tokens.iter().filter(|(_, token)| token.role == Role::Admin).count();
         if record.role == Role::Admin && admins == 1 {
             return Err(Error::Refused(format!(
-                "`{}` is the last token of an admin: make another one before this one goes", record.name
+                "`{}` is the last token of an admin: make another one before this one goes",
+                record.name
             )));
         }
         let change = Change::TokenRevoked { id: record.id.clone(), name: record.name.clone(), hash: *hash };

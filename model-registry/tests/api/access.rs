@@ -35,8 +35,18 @@ async fn each_route_opens_to_its_roles_and_to_nobody_else() {
         ] {
             let status = served.request(route.method.clone(), &path, token).send().await.unwrap().status();
             assert_ne!(status, StatusCode::UNAUTHORIZED, "{} {path} as {role:?}", route.method);
-            assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{} {path} is in the table and not in the router", route.method);
-            assert_eq!(status == StatusCode::FORBIDDEN, !role.may(route.access), "{} {path} as {role:?}: {status}", route.method);
+            assert_ne!(
+                status,
+                StatusCode::METHOD_NOT_ALLOWED,
+                "{} {path} is in the table and not in the router",
+                route.method
+            );
+            assert_eq!(
+                status == StatusCode::FORBIDDEN,
+                !role.may(route.access),
+                "{} {path} as {role:?}: {status}",
+                route.method
+            );
         }
     }
     served.end().await;
@@ -69,7 +79,11 @@ async fn whatever_goes_wrong_is_a_problem_document() {
     assert_problem(large, 413, "").await;
     let odd = served.send(Method::POST, "/api/v1/tokens", admin, &json!({ "name": "x", "role": "king" })).await;
     assert_problem(odd, 400, "king").await;
-    let file = served.request(Method::PUT, &filled("/api/v1/blobs/{digest}"), admin).body(vec![0; 5 * 1024 * 1024]).send().await;
+    let file = served
+        .request(Method::PUT, &filled("/api/v1/blobs/{digest}"), admin)
+        .body(vec![0; 5 * 1024 * 1024])
+        .send()
+        .await;
     // The server answers before it has read all; a client that still writes may see the connection end instead.
     if let Ok(file) = file {
         assert_problem(file, 413, "limit").await;
@@ -90,7 +104,10 @@ async fn a_token_works_until_it_is_revoked() {
     assert!(list.contains("\"ci\"") && !list.contains(token));
     let path = format!("/api/v1/tokens/{}", made["id"].as_str().unwrap());
     assert_eq!(served.request(Method::DELETE, &path, admin).send().await.unwrap().status(), StatusCode::NO_CONTENT);
-    assert_eq!(served.request(Method::GET, "/api/v1/models", token).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        served.request(Method::GET, "/api/v1/models", token).send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
     let audit = served.get("/api/v1/audit").await.text().await.unwrap();
     assert!(audit.contains("token-revoked") && audit.contains("token:admin") && !audit.contains("hash"), "{audit}");
     served.end().await;

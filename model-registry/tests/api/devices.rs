@@ -7,7 +7,9 @@ use vedette_protocol::cbor;
 use vedette_protocol::id::{BootId, DeviceId, Digest, ModelRef};
 use vedette_protocol::message::{Birth, StreamState};
 use vedette_protocol::number::Finite32;
-use vedette_protocol::record::{Anomaly, Body, Cause, DeployStep, PreviousEnd, Record, ScoredBy, Stage, Swap, SwapReason, Verdict};
+use vedette_protocol::record::{
+    Anomaly, Body, Cause, DeployStep, PreviousEnd, Record, ScoredBy, Stage, Swap, SwapReason, Verdict,
+};
 use vedette_protocol::time::{Quality, Stamp};
 
 use crate::kit::{Package, START_MS, Scratch};
@@ -21,7 +23,11 @@ fn baseline() -> ScoredBy {
 }
 
 fn model(name: &str) -> ScoredBy {
-    ScoredBy::Model { model: name.parse().unwrap(), artifact: Digest::of(b"artifact"), manifest: Digest::of(name.as_bytes()) }
+    ScoredBy::Model {
+        model: name.parse().unwrap(),
+        artifact: Digest::of(b"artifact"),
+        manifest: Digest::of(name.as_bytes()),
+    }
 }
 
 fn record(wall_ms: i64, body: Body) -> Vec<u8> {
@@ -40,7 +46,17 @@ fn swap(wall_ms: i64, first_row: u64, reserved: u64, by: ScoredBy, reason: SwapR
 fn anomaly(at_ms: i64, stream: &str, row: u64, by: ScoredBy) -> Vec<u8> {
     let score = Finite32::new(2.5).unwrap();
     let stream = stream.parse().unwrap();
-    let body = Anomaly { stream, row, at_ms, cause: Cause::Model, score, threshold: score, top: vec![], by, input: Digest::of(b"window") };
+    let body = Anomaly {
+        stream,
+        row,
+        at_ms,
+        cause: Cause::Model,
+        score,
+        threshold: score,
+        top: vec![],
+        by,
+        input: Digest::of(b"window"),
+    };
     record(at_ms, Body::Anomaly(body))
 }
 
@@ -99,26 +115,44 @@ fn anomalies_are_found_by_device_stream_model_and_time() {
     let registry = scratch.registry();
     let day = 86_400_000;
     registry
-        .ingest(&device("box"), 1, vec![
-            (0, anomaly(START_MS, "server", 1, model("pump@1"))),
-            (1, anomaly(START_MS + day, "server", 2, model("pump@2"))),
-            (2, anomaly(START_MS + day, "host", 3, baseline())),
-        ])
+        .ingest(
+            &device("box"),
+            1,
+            vec![
+                (0, anomaly(START_MS, "server", 1, model("pump@1"))),
+                (1, anomaly(START_MS + day, "server", 2, model("pump@2"))),
+                (2, anomaly(START_MS + day, "host", 3, baseline())),
+            ],
+        )
         .unwrap();
     registry.ingest(&device("box-2"), 1, vec![(0, anomaly(START_MS + 2 * day, "server", 1, model("pump@2")))]).unwrap();
     let all = AnomalyQuery::default;
     assert_eq!(found(&registry, all()), ["box-2/1/0", "box/1/2", "box/1/1", "box/1/0"]);
-    assert_eq!(found(&registry, AnomalyQuery { device: Some(device("box")), ..all() }), ["box/1/2", "box/1/1", "box/1/0"]);
-    assert_eq!(found(&registry, AnomalyQuery { stream: Some("server".parse().unwrap()), ..all() }), ["box-2/1/0", "box/1/1", "box/1/0"]);
+    assert_eq!(
+        found(&registry, AnomalyQuery { device: Some(device("box")), ..all() }),
+        ["box/1/2", "box/1/1", "box/1/0"]
+    );
+    assert_eq!(
+        found(&registry, AnomalyQuery { stream: Some("server".parse().unwrap()), ..all() }),
+        ["box-2/1/0", "box/1/1", "box/1/0"]
+    );
     assert_eq!(found(&registry, AnomalyQuery { model: Some("pump@2".to_owned()), ..all() }), ["box-2/1/0", "box/1/1"]);
     assert_eq!(found(&registry, AnomalyQuery { model: Some("pump".to_owned()), ..all() }).len(), 3);
     assert_eq!(found(&registry, AnomalyQuery { model: Some("baseline".to_owned()), ..all() }), ["box/1/2"]);
-    let both = AnomalyQuery { device: Some(device("box")), stream: Some("server".parse().unwrap()), model: Some("pump@1".to_owned()), ..all() };
+    let both = AnomalyQuery {
+        device: Some(device("box")),
+        stream: Some("server".parse().unwrap()),
+        model: Some("pump@1".to_owned()),
+        ..all()
+    };
     assert_eq!(found(&registry, both), ["box/1/0"]);
     let since = Some("2026-11-21T00:00:00Z".to_owned());
     assert_eq!(found(&registry, AnomalyQuery { since: since.clone(), ..all() }).len(), 3);
     assert_eq!(found(&registry, AnomalyQuery { until: since.clone(), ..all() }), ["box/1/0"]);
-    assert_eq!(found(&registry, AnomalyQuery { until: since, device: Some(device("box-2")), ..all() }), Vec::<String>::new());
+    assert_eq!(
+        found(&registry, AnomalyQuery { until: since, device: Some(device("box-2")), ..all() }),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -147,13 +181,17 @@ fn who_scored_answers_for_every_row_and_record() {
     let scratch = Scratch::new();
     let registry = scratch.registry();
     registry
-        .ingest(&device("box"), 4, vec![
-            (0, boot()),
-            (1, swap(START_MS, 0, 100, baseline(), SwapReason::Start)),
-            (2, swap(START_MS + 10, 0, 200, baseline(), SwapReason::Extend)),
-            (3, swap(START_MS + 1000, 150, 100, model("pump@1"), SwapReason::Assigned)),
-            (4, anomaly(START_MS + 2000, "server", 160, model("pump@1"))),
-        ])
+        .ingest(
+            &device("box"),
+            4,
+            vec![
+                (0, boot()),
+                (1, swap(START_MS, 0, 100, baseline(), SwapReason::Start)),
+                (2, swap(START_MS + 10, 0, 200, baseline(), SwapReason::Extend)),
+                (3, swap(START_MS + 1000, 150, 100, model("pump@1"), SwapReason::Assigned)),
+                (4, anomaly(START_MS + 2000, "server", 160, model("pump@1"))),
+            ],
+        )
         .unwrap();
     let by = |record: &str| registry.who_scored(record).map(|answer| answer.by.to_string());
     assert_eq!(by("box/4/server#0").unwrap(), "baseline 1");
@@ -162,7 +200,11 @@ fn who_scored_answers_for_every_row_and_record() {
     assert_eq!(by("box/4/server#249").unwrap(), "pump@1");
     assert_eq!(by("box/4/4").unwrap(), "pump@1");
     let stretch = registry.who_scored("box/4/server#120").unwrap().stretch.unwrap();
-    assert_eq!((stretch.record.as_str(), stretch.reason), ("box/4/1", SwapReason::Start), "the first record, not the extension");
+    assert_eq!(
+        (stretch.record.as_str(), stretch.reason),
+        ("box/4/1", SwapReason::Start),
+        "the first record, not the extension"
+    );
     for (asked, says) in [
         ("box/4/server#250", "no swap record"),
         ("box/5/server#0", "no swap record"),
@@ -181,10 +223,14 @@ fn what_ran_at_a_time_is_read_from_the_swaps() {
     let scratch = Scratch::new();
     let registry = scratch.registry();
     registry
-        .ingest(&device("box"), 1, vec![
-            (0, swap(START_MS, 0, 100, baseline(), SwapReason::Start)),
-            (1, swap(START_MS + 1000, 50, 100, model("pump@1"), SwapReason::Assigned)),
-        ])
+        .ingest(
+            &device("box"),
+            1,
+            vec![
+                (0, swap(START_MS, 0, 100, baseline(), SwapReason::Start)),
+                (1, swap(START_MS + 1000, 50, 100, model("pump@1"), SwapReason::Assigned)),
+            ],
+        )
         .unwrap();
     let birth = Birth {
         device: device("box"),
@@ -196,7 +242,15 @@ fn what_ran_at_a_time_is_read_from_the_swaps() {
         assignment_version: 0,
     };
     registry.note_birth(&birth).unwrap();
-    let ran = |at_ms| registry.device_at(&device("box"), at_ms).unwrap().streams.iter().map(|ran| ran.by.to_string()).collect::<Vec<_>>();
+    let ran = |at_ms| {
+        registry
+            .device_at(&device("box"), at_ms)
+            .unwrap()
+            .streams
+            .iter()
+            .map(|ran| ran.by.to_string())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(ran(START_MS - 1), Vec::<String>::new());
     assert_eq!(ran(START_MS), ["baseline 1"]);
     assert_eq!(ran(START_MS + 999), ["baseline 1"]);
@@ -219,11 +273,15 @@ fn a_verdict_stands_beside_its_anomaly_and_the_newest_one_counts() {
         record(START_MS, Body::Verdict { record: about, verdict, by: "field".to_owned(), note: None })
     };
     registry
-        .ingest(&device("box"), 1, vec![
-            (0, anomaly(START_MS, "server", 1, baseline())),
-            (1, verdict(Verdict::Confirmed)),
-            (2, verdict(Verdict::FalseAlarm)),
-        ])
+        .ingest(
+            &device("box"),
+            1,
+            vec![
+                (0, anomaly(START_MS, "server", 1, baseline())),
+                (1, verdict(Verdict::Confirmed)),
+                (2, verdict(Verdict::FalseAlarm)),
+            ],
+        )
         .unwrap();
     let view = registry.anomaly(&"box/1/0".parse().unwrap()).unwrap();
     assert_eq!(view.verdict.unwrap().verdict, "false_alarm");
@@ -306,7 +364,12 @@ fn an_assignment_is_signed_again_before_it_expires() {
     scratch.pass_ms(scratch.config.assignment_lifetime_ms / 2);
     assert_eq!(registry.renew_assignments().unwrap(), [device("box")]);
     let renewed = registry.assignment(&device("box")).unwrap();
-    assert!(renewed.version == 2 && renewed.slots == made.slots && renewed.expires > made.expires && renewed.by == "registry");
+    assert!(
+        renewed.version == 2
+            && renewed.slots == made.slots
+            && renewed.expires > made.expires
+            && renewed.by == "registry"
+    );
     assert!(registry.renew_assignments().unwrap().is_empty());
     let at = registry.device_at(&device("box"), START_MS).unwrap();
     assert_eq!(at.assignment.unwrap().version, 1, "the one in force then");

@@ -54,9 +54,19 @@ impl Scratch {
             broker: Broker::Embedded { listen: any },
             keys: files,
             assignment_lifetime_ms: 7 * 24 * 3600 * 1000,
-            trial: TrialProgram { program: env!("CARGO_BIN_EXE_vedette-registry").into(), args: vec!["trial".to_owned()] },
+            trial: TrialProgram {
+                program: env!("CARGO_BIN_EXE_vedette-registry").into(),
+                args: vec!["trial".to_owned()],
+            },
         };
-        Scratch { folder, tokens: None, models, models_pem: SigningKey::pem(&models_pkcs8), config, now: Arc::new(AtomicI64::new(START_MS)) }
+        Scratch {
+            folder,
+            tokens: None,
+            models,
+            models_pem: SigningKey::pem(&models_pkcs8),
+            config,
+            now: Arc::new(AtomicI64::new(START_MS)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -86,7 +96,15 @@ impl Scratch {
             Ok(addresses) => addresses,
             Err(_) => panic!("the registry did not start: {:?}", program.await),
         };
-        Served { scratch: Scratch { tokens: Some(tokens.clone()), ..self }, tokens, url: format!("http://{}", addresses.http), broker: addresses.broker, client: client(), shutdown, program }
+        Served {
+            scratch: Scratch { tokens: Some(tokens.clone()), ..self },
+            tokens,
+            url: format!("http://{}", addresses.http),
+            broker: addresses.broker,
+            client: client(),
+            shutdown,
+            program,
+        }
     }
 }
 

@@ -18,7 +18,8 @@ async fn the_document_names_the_routes_that_are_served_and_no_other() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             documented.insert(format!("{} {path}", method.to_uppercase()));
-            let problem = &item[method]["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
+            let problem =
+                &item[method]["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
             assert_eq!(problem, "#/components/schemas/Problem", "{method} {path}");
         }
     }
@@ -30,7 +31,8 @@ async fn the_document_names_the_routes_that_are_served_and_no_other() {
 /// Checks a value against the parts of a JSON schema that the document uses.
 fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
-        let target = document.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference} leads nowhere"));
+        let target =
+            document.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference} leads nowhere"));
         return check(value, target, document, place);
     }
     for part in schema["allOf"].as_array().into_iter().flatten() {

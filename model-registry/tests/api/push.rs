@@ -58,10 +58,14 @@ async fn what_was_pushed_is_served_bit_for_bit_and_in_ranges() {
     let beyond = asked(&format!("bytes={end}-")).await.unwrap();
     assert_eq!(beyond.headers()["content-range"].to_str().unwrap(), format!("bytes */{end}"));
     assert_problem(beyond, 416, "bytes").await;
-    let known = served.request(Method::GET, &blob, &served.tokens.viewer).header(IF_NONE_MATCH, tag).send().await.unwrap();
+    let known =
+        served.request(Method::GET, &blob, &served.tokens.viewer).header(IF_NONE_MATCH, tag).send().await.unwrap();
     assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
     let head = served.request(Method::HEAD, &blob, &served.tokens.viewer).send().await.unwrap();
-    assert_eq!((head.status(), head.headers()["content-length"].to_str().unwrap()), (StatusCode::OK, end.to_string().as_str()));
+    assert_eq!(
+        (head.status(), head.headers()["content-length"].to_str().unwrap()),
+        (StatusCode::OK, end.to_string().as_str())
+    );
 
     let digest = Digest::of(&vedette_protocol::cbor::to_canonical(&package.manifest));
     assert_eq!(served.get(&format!("/api/v1/manifests/{digest}")).await.bytes().await.unwrap(), package.envelope);

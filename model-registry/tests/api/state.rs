@@ -24,7 +24,10 @@ fn refusal(scratch: &Scratch) -> String {
 #[test]
 fn a_crash_between_audit_entry_and_state_is_made_good_at_the_next_start() {
     let scratch = Scratch::new();
-    State::open(&scratch.config.state, scratch.clock()).unwrap().create_token("before", Role::Admin, "offline").unwrap();
+    State::open(&scratch.config.state, scratch.clock())
+        .unwrap()
+        .create_token("before", Role::Admin, "offline")
+        .unwrap();
     // The entry is durable, the store never heard of it: just what a crash between the two leaves.
     let mut log = AuditLog::open(&scratch.config.state.join("audit"), 1).unwrap();
     let hash = Digest::of(b"vedette_secret");
@@ -174,7 +177,8 @@ fn the_program_says_where_it_listens_and_ends_when_asked() {
     let (_, http) = line.trim().split_once("listening http://").unwrap();
     let (http, broker) = http.split_once(" mqtt://").unwrap();
     assert!(std::net::TcpStream::connect(http).is_ok() && std::net::TcpStream::connect(broker).is_ok(), "{line}");
-    let second = Command::new(env!("CARGO_BIN_EXE_vedette-registry")).args(["serve", "--config", &config]).output().unwrap();
+    let second =
+        Command::new(env!("CARGO_BIN_EXE_vedette-registry")).args(["serve", "--config", &config]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8(second.stderr).unwrap().contains("already runs on"));
     let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

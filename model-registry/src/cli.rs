@@ -124,7 +124,9 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::Models(verb) => online(cli.server, async |client| models::run(verb, &client, screen).await),
         Command::Devices(verb) => online(cli.server, async |client| devices::run(verb, &client, screen).await),
         Command::Anomalies(verb) => online(cli.server, async |client| anomalies::run(verb, &client, screen).await),
-        Command::WhoScored(args) => online(cli.server, async |client| anomalies::who_scored(args, &client, screen).await),
+        Command::WhoScored(args) => {
+            online(cli.server, async |client| anomalies::who_scored(args, &client, screen).await)
+        }
         Command::Audit(verb) => online(cli.server, async |client| audit::run(verb, &client, screen).await),
         Command::Tokens(verb) => online(cli.server, async |client| tokens::run(verb, &client, screen).await),
     }
@@ -204,7 +206,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_usage() {
-        for line in ["devices assign box-1", "models diff pump 1", "devices assign BOX server=pump@2", "backtest --data d.csv"] {
+        for line in
+            ["devices assign box-1", "models diff pump 1", "devices assign BOX server=pump@2", "backtest --data d.csv"]
+        {
             let error = Cli::try_parse_from(std::iter::once("vedette").chain(line.split(' '))).unwrap_err();
             assert!(!matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}");
             assert_eq!(error.exit_code(), 2, "{line}");

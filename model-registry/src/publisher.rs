@@ -89,9 +89,7 @@ impl Publisher {
 }
 
 /// Reads the registry off the runtime; a failure is logged and the next reason to publish tries again.
-async fn look<T: Send + 'static>(
-    read: impl FnOnce() -> crate::registry::Result<T> + Send + 'static,
-) -> Option<T> {
+async fn look<T: Send + 'static>(read: impl FnOnce() -> crate::registry::Result<T> + Send + 'static) -> Option<T> {
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(found)) => Some(found),
         Ok(Err(error)) => {

@@ -217,7 +217,8 @@ mod tests {
         let screen = Screen { format: Format::Text, colour: Colour::No };
         let text = list_text(&[anomaly()], screen);
         let line = text.lines().nth(1).unwrap();
-        let words = ["2026-01-01T00:00:00.000Z", "server", "2.500", "1.250", "mem_u_e 61%, mem_u 20%", "pump@2", "box-1/7/42"];
+        let words =
+            ["2026-01-01T00:00:00.000Z", "server", "2.500", "1.250", "mem_u_e 61%, mem_u 20%", "pump@2", "box-1/7/42"];
         for word in words {
             assert!(line.contains(word), "{word} is not in {line}");
         }

@@ -95,7 +95,13 @@ fn list_text(entries: &[AuditView], screen: Screen) -> String {
     ]);
     for entry in entries {
         let kind = entry.change.get("kind").and_then(Value::as_str).unwrap_or("?");
-        sheet.row([entry.sequence.to_string(), entry.at.clone(), entry.by.clone(), kind.to_owned(), about(&entry.change)]);
+        sheet.row([
+            entry.sequence.to_string(),
+            entry.at.clone(),
+            entry.by.clone(),
+            kind.to_owned(),
+            about(&entry.change),
+        ]);
     }
     sheet.render(screen.colour, "no entries")
 }
@@ -120,7 +126,8 @@ fn plain(value: &Value) -> Option<String> {
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::String(text) => Some(text.clone()),
         Value::Array(items) => {
-            let slot = |item: &Value| Some(format!("{}:{}", item.get("stream")?.as_str()?, item.get("model")?.as_str()?));
+            let slot =
+                |item: &Value| Some(format!("{}:{}", item.get("stream")?.as_str()?, item.get("model")?.as_str()?));
             let slots: Vec<String> = items.iter().filter_map(slot).collect();
             Some(slots.join(","))
         }

@@ -217,8 +217,8 @@ fn candidate(args: &Backtest) -> Result<Option<Candidate>, Fault> {
 
 /// The trial that the registry and the devices make, in a child that may be lost.
 fn try_first(manifest: &Manifest, digest: Digest, model: &Path, selftest: &[u8]) -> Result<TrialReport, Fault> {
-    let program =
-        std::env::current_exe().map_err(|error| Fault::failed(format!("couldn't find the program's own file: {error}")))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Fault::failed(format!("couldn't find the program's own file: {error}")))?;
     let trial = trial::run(&program, &["trial"], manifest, digest, model, selftest, TrialLimits::default());
     trial.map_err(|error| {
         let message = format!("couldn't run the model {}: {error}", model.display());

@@ -38,7 +38,9 @@ impl Client {
         let base = Url::parse(url)
             .ok()
             .filter(|parsed| matches!(parsed.scheme(), "http" | "https") && parsed.has_host())
-            .ok_or_else(|| Fault::usage(format!("couldn't use {url:?} as the registry's URL: write http://HOST:PORT")))?;
+            .ok_or_else(|| {
+                Fault::usage(format!("couldn't use {url:?} as the registry's URL: write http://HOST:PORT"))
+            })?;
         // Already installed by an earlier client: the same provider, so that is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
@@ -62,7 +64,12 @@ impl Client {
     ///
     /// # Errors
     /// Offline, or what the registry answered.
-    pub async fn list<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)], limit: usize) -> Result<Vec<T>, Fault> {
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        limit: usize,
+    ) -> Result<Vec<T>, Fault> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         while items.len() < limit {
@@ -191,10 +198,13 @@ fn octets(request: RequestBuilder, length: u64) -> RequestBuilder {
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Fault> {
-    let body =
-        response.bytes().await.map_err(|error| Fault::offline(format!("the registry's answer broke off: {}", root(&error))))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Fault::failed(format!("couldn't understand the registry's answer: {error}; is it another version?")))
+    let body = response
+        .bytes()
+        .await
+        .map_err(|error| Fault::offline(format!("the registry's answer broke off: {}", root(&error))))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Fault::failed(format!("couldn't understand the registry's answer: {error}; is it another version?"))
+    })
 }
 
 /// The innermost cause: "Connection refused", not the three layers around it.

@@ -65,7 +65,8 @@ impl std::str::FromStr for Wish {
             return Ok(Self { stream, model: None });
         }
         // The version may be an alias, which only the registry knows.
-        let (name, version) = model.rsplit_once('@').filter(|(_, version)| !version.is_empty()).ok_or(WishError::Version)?;
+        let (name, version) =
+            model.rsplit_once('@').filter(|(_, version)| !version.is_empty()).ok_or(WishError::Version)?;
         name.parse::<vedette_protocol::ModelName>()?;
         Ok(Self { stream, model: Some(format!("{name}@{version}")) })
     }
@@ -166,8 +167,11 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
         Column::Text("AGENT"),
     ]);
     for device in devices {
-        let runs: Vec<String> =
-            device.streams.iter().map(|stream| format!("{}={}", stream.stream, stream.by.to_string().replace(' ', "-"))).collect();
+        let runs: Vec<String> = device
+            .streams
+            .iter()
+            .map(|stream| format!("{}={}", stream.stream, stream.by.to_string().replace(' ', "-")))
+            .collect();
         sheet.toned([
             (device.device.to_string(), Tone::Plain),
             if device.online { ("online".to_owned(), Tone::Good) } else { ("offline".to_owned(), Tone::Bad) },
@@ -257,9 +261,13 @@ fn at_text(at: &DeviceAt, screen: Screen) -> String {
             ran.record.clone(),
         ]);
     }
-    let assignment = at.assignment.as_ref().map_or_else(|| "none".to_owned(), |made| format!("{} by {}", made.version, made.by));
+    let assignment =
+        at.assignment.as_ref().map_or_else(|| "none".to_owned(), |made| format!("{} by {}", made.version, made.by));
     let head = facts(&[("device", at.device.to_string()), ("time", at.time.clone()), ("assignment", assignment)]);
-    format!("{head}\n{}", sheet.render(screen.colour, "nothing had started by then, as far as the device's records have come"))
+    format!(
+        "{head}\n{}",
+        sheet.render(screen.colour, "nothing had started by then, as far as the device's records have come")
+    )
 }
 
 #[cfg(test)]
@@ -283,7 +291,8 @@ mod tests {
 
     fn wanted_text(held: Option<&AssignmentView>, wishes: &[&str]) -> String {
         let wishes = wishes.iter().map(|wish| wish.parse().unwrap()).collect();
-        let slots: Vec<String> = wanted(held, wishes).iter().map(|(stream, model)| format!("{stream}={model}")).collect();
+        let slots: Vec<String> =
+            wanted(held, wishes).iter().map(|(stream, model)| format!("{stream}={model}")).collect();
         slots.join(" ")
     }
 

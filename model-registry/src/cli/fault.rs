@@ -79,7 +79,9 @@ impl Fault {
     pub fn answered(status: StatusCode, body: &[u8]) -> Self {
         let exit = exit_of(status);
         let message = match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) if problem.detail.is_empty() => format!("the registry answered: {} ({})", problem.title, status.as_u16()),
+            Ok(problem) if problem.detail.is_empty() => {
+                format!("the registry answered: {} ({})", problem.title, status.as_u16())
+            }
             Ok(problem) => format!("the registry answered: {} ({})", problem.detail, status.as_u16()),
             Err(_) => format!("the registry answered {status} without an explanation"),
         };
@@ -109,13 +111,25 @@ mod tests {
     fn an_answer_keeps_the_registrys_words_and_gets_its_exit_code() {
         let body = br#"{"type":"urn:vedette:problem:conflict","title":"Conflict","status":409,"detail":"m@2 holds other bytes"}"#;
         let fault = Fault::answered(StatusCode::CONFLICT, body);
-        assert_eq!((fault.exit, fault.message.as_str()), (Exit::Refused, "the registry answered: m@2 holds other bytes (409)"));
+        assert_eq!(
+            (fault.exit, fault.message.as_str()),
+            (Exit::Refused, "the registry answered: m@2 holds other bytes (409)")
+        );
     }
 
     #[test]
     fn statuses_have_the_exit_codes_of_the_design() {
-        let codes = [(400, Exit::Usage), (401, Exit::Refused), (403, Exit::Refused), (404, Exit::NotFound),
-            (409, Exit::Refused), (413, Exit::Refused), (422, Exit::Refused), (500, Exit::Failed), (503, Exit::Failed)];
+        let codes = [
+            (400, Exit::Usage),
+            (401, Exit::Refused),
+            (403, Exit::Refused),
+            (404, Exit::NotFound),
+            (409, Exit::Refused),
+            (413, Exit::Refused),
+            (422, Exit::Refused),
+            (500, Exit::Failed),
+            (503, Exit::Failed),
+        ];
         for (status, exit) in codes {
             let status = StatusCode::from_u16(status).unwrap_or_default();
             assert_eq!(Fault::answered(status, b"").exit, exit, "{status}");

@@ -129,7 +129,8 @@ fn init(dir: &Path, screen: Screen) -> Result<(), Fault> {
 
 /// Makes a role's pair, writes the private half, and returns a role that it alone fills.
 fn make_key(role: Role, dir: &Path) -> Result<KeySet, Fault> {
-    let (key, pkcs8) = SigningKey::generate().map_err(|error| Fault::failed(format!("couldn't make a key: {error}")))?;
+    let (key, pkcs8) =
+        SigningKey::generate().map_err(|error| Fault::failed(format!("couldn't make a key: {error}")))?;
     write_new(&role.file(dir), SigningKey::pem(&pkcs8).as_bytes(), 0o600)?;
     Ok(KeySet::single(key.public()))
 }
@@ -142,7 +143,9 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
         file.sync_all()
     };
     write().map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Fault::refused(format!("couldn't write {}: it is already there", path.display())),
+        std::io::ErrorKind::AlreadyExists => {
+            Fault::refused(format!("couldn't write {}: it is already there", path.display()))
+        }
         _ => Fault::file("write", path, &error),
     })
 }
@@ -185,9 +188,16 @@ fn shown(show: &Show) -> Result<Vec<KeyView>, Fault> {
 fn print(views: &[KeyView], screen: Screen) -> Result<(), Fault> {
     match (screen.format, views) {
         (Format::Json, _) => say_json(views),
-        (Format::Text, [one]) if one.role.is_empty() => say(&facts(&[("key", one.id.clone()), ("public", one.public.clone())])),
+        (Format::Text, [one]) if one.role.is_empty() => {
+            say(&facts(&[("key", one.id.clone()), ("public", one.public.clone())]))
+        }
         (Format::Text, _) => {
-            let mut sheet = Sheet::new(&[Column::Text("ROLE"), Column::Text("KEY"), Column::Text("PUBLIC"), Column::Text("PRIVATE")]);
+            let mut sheet = Sheet::new(&[
+                Column::Text("ROLE"),
+                Column::Text("KEY"),
+                Column::Text("PUBLIC"),
+                Column::Text("PRIVATE"),
+            ]);
             for view in views {
                 let private = view.private.clone().unwrap_or_else(|| "-".to_owned());
                 sheet.row([view.role.to_owned(), view.id.clone(), view.public.clone(), private]);
@@ -209,8 +219,9 @@ fn read_trust(path: &Path) -> Result<Trust, Fault> {
 /// Not found; usage when it is no Ed25519 key in PKCS#8.
 pub fn read_key(path: &Path) -> Result<SigningKey, Fault> {
     let text = String::from_utf8_lossy(&read_small(path)?).into_owned();
-    SigningKey::from_pem(&text)
-        .map_err(|error| Fault::usage(format!("couldn't use the key {}: {error}; `vedette keys init` makes one", path.display())))
+    SigningKey::from_pem(&text).map_err(|error| {
+        Fault::usage(format!("couldn't use the key {}: {error}; `vedette keys init` makes one", path.display()))
+    })
 }
 
 fn read_small(path: &Path) -> Result<Vec<u8>, Fault> {

@@ -134,7 +134,9 @@ async fn detail(name: &ModelName, version: &str, client: &Client) -> Result<Vers
         Err(_) => {
             let model: ModelSummary = client.get(&["models", name.as_str()], &()).await?;
             *model.aliases.get(version).ok_or_else(|| {
-                Fault::not_found(format!("{name} has no version and no alias {version}; `vedette models show {name}` lists them"))
+                Fault::not_found(format!(
+                    "{name} has no version and no alias {version}; `vedette models show {name}` lists them"
+                ))
             })?
         }
     };
@@ -229,7 +231,11 @@ fn detail_text(detail: &VersionDetail, screen: Screen) -> String {
             "trial",
             format!(
                 "{}: {} vectors right, load {} µs, row {} µs, {} bytes of memory",
-                trial.engine, trial.vectors, trial.load_us, micros(trial.row_ns), trial.memory_bytes
+                trial.engine,
+                trial.vectors,
+                trial.load_us,
+                micros(trial.row_ns),
+                trial.memory_bytes
             ),
         ),
         ("author", made.author.clone()),
@@ -242,14 +248,19 @@ fn detail_text(detail: &VersionDetail, screen: Screen) -> String {
             "contract",
             format!(
                 "{} signals every {} ms, window {}, hop {}",
-                content.contract.signals.len(), content.contract.sampling_ms, content.contract.window, content.contract.hop
+                content.contract.signals.len(),
+                content.contract.sampling_ms,
+                content.contract.window,
+                content.contract.hop
             ),
         ),
         (
             "calibration",
             format!(
                 "threshold {}, smooth {}, hold {}",
-                content.calibration.threshold.get(), content.calibration.smooth, content.calibration.hold
+                content.calibration.threshold.get(),
+                content.calibration.smooth,
+                content.calibration.hold
             ),
         ),
     ]);
@@ -302,7 +313,8 @@ fn differences(before: &VersionDetail, after: &VersionDetail) -> Result<Vec<Diff
 
 fn fields(detail: &VersionDetail) -> Result<BTreeMap<String, String>, Fault> {
     let mut fields = BTreeMap::new();
-    for (part, value) in [("", serde_json::to_value(&detail.content)), ("lineage", serde_json::to_value(&detail.made))] {
+    for (part, value) in [("", serde_json::to_value(&detail.content)), ("lineage", serde_json::to_value(&detail.made))]
+    {
         let value = value.map_err(|error| Fault::failed(format!("couldn't compare: {error}")))?;
         flatten(part, &value, &mut fields);
     }

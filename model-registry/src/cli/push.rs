@@ -71,7 +71,8 @@ struct Package {
 pub async fn run(push: Push, client: &Client, screen: Screen) -> Result<(), Fault> {
     let draft = read_draft(&push.manifest)?;
     let issued_ms = issued_ms(&draft, client).await?;
-    let Package { manifest, selftest: (selftest, selftest_bytes), lineage, envelope } = package(&push, &draft, issued_ms)?;
+    let Package { manifest, selftest: (selftest, selftest_bytes), lineage, envelope } =
+        package(&push, &draft, issued_ms)?;
     client.upload_file(&manifest.artifact.digest, &push.model, manifest.artifact.length).await?;
     client.upload(&selftest.digest, selftest_bytes).await?;
     let request = PushRequest { manifest: STANDARD.encode(envelope), lineage: STANDARD.encode(lineage) };
@@ -223,7 +224,10 @@ pub fn check_selftest(path: &Path, selftest: &SelfTest, manifest: &Manifest) -> 
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, Fault> {
     let length = fs::metadata(path).map_err(|error| Fault::file("read", path, &error))?.len();
     if length > bytes_max {
-        return Err(Fault::usage(format!("couldn't read {}: {length} bytes are above the limit of {bytes_max}", path.display())));
+        return Err(Fault::usage(format!(
+            "couldn't read {}: {length} bytes are above the limit of {bytes_max}",
+            path.display()
+        )));
     }
     fs::read_to_string(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData => Fault::usage(format!("couldn't read {}: it is not text", path.display())),

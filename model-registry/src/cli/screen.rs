@@ -94,7 +94,9 @@ impl Sheet {
         }
         table.set_header(self.columns.iter().map(|column| title(*column, colour)));
         for row in &self.rows {
-            table.add_row(row.iter().zip(&self.columns).map(|((text, tone), column)| cell(text, *tone, *column, colour)));
+            table.add_row(
+                row.iter().zip(&self.columns).map(|((text, tone), column)| cell(text, *tone, *column, colour)),
+            );
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
@@ -147,7 +149,8 @@ pub fn say(text: &str) -> Result<(), Fault> {
 pub fn say_json<T: Serialize>(items: &[T]) -> Result<(), Fault> {
     let mut text = String::new();
     for item in items {
-        let line = serde_json::to_string(item).map_err(|error| Fault::failed(format!("couldn't write JSON: {error}")))?;
+        let line =
+            serde_json::to_string(item).map_err(|error| Fault::failed(format!("couldn't write JSON: {error}")))?;
         text.push_str(&line);
         text.push('\n');
     }
@@ -183,6 +186,9 @@ mod tests {
 
     #[test]
     fn facts_are_aligned() {
-        assert_eq!(facts(&[("kind", "score".to_owned()), ("artifact", "x".to_owned())]), "kind      score\nartifact  x\n");
+        assert_eq!(
+            facts(&[("kind", "score".to_owned()), ("artifact", "x".to_owned())]),
+            "kind      score\nartifact  x\n"
+        );
     }
 }

@@ -19,7 +19,8 @@ fn backtest(args: &[&str]) -> Output {
 }
 
 fn demo(version: &str, more: &[&str]) -> Output {
-    let (model, manifest) = (text(&data(&format!("demo/{version}/model.onnx"))), text(&data(&format!("demo/{version}/manifest.toml"))));
+    let (model, manifest) =
+        (text(&data(&format!("demo/{version}/model.onnx"))), text(&data(&format!("demo/{version}/manifest.toml"))));
     let mut args = vec![model.as_str(), "--manifest", &manifest];
     args.extend(more);
     backtest(&args)
@@ -61,7 +62,8 @@ fn every_row_has_its_score_in_the_file() {
 
 #[test]
 fn the_baseline_is_judged_by_nabs_windows() {
-    let (series, windows) = (text(&data("sample/machine_temperature_system_failure.csv")), text(&data("nab/windows.csv")));
+    let (series, windows) =
+        (text(&data("sample/machine_temperature_system_failure.csv")), text(&data("nab/windows.csv")));
     let found = report(&backtest(&["--baseline", "--data", &series, "--windows", &windows, "--json"]));
     assert_eq!((&found["rows"], &found["judgement"]["events_total"]), (&22695.into(), &4.into()));
     assert!(found["judgement"]["nab"]["standard"].as_f64().unwrap() > 40.0, "{found}");
@@ -94,7 +96,11 @@ fn a_bad_file_is_named_with_its_line_and_column() {
     let bad = Bad { folder: tempfile::tempdir().unwrap() };
     let baseline = |file: &str| backtest(&["--baseline", "--data", file]);
     bad.refused(&baseline("/nowhere/none.csv"), 3, &["/nowhere/none.csv"]);
-    bad.refused(&baseline(&bad.file("ragged.csv", "timestamp,a\n2026-01-01T00:00:00Z,1\n2026-01-01T00:01:00Z\n")), 1, &["ragged.csv:3", "1 field"]);
+    bad.refused(
+        &baseline(&bad.file("ragged.csv", "timestamp,a\n2026-01-01T00:00:00Z,1\n2026-01-01T00:01:00Z\n")),
+        1,
+        &["ragged.csv:3", "1 field"],
+    );
     bad.refused(&baseline(&bad.file("words.csv", "a,b\n1,2\n3,many\n")), 1, &["words.csv:3:2", "`many`", "`b`"]);
     bad.refused(
         &baseline(&bad.file("back.csv", "timestamp,a\n2026-01-01T00:01:00Z,1\n2026-01-01T00:00:00Z,2\n")),
@@ -114,7 +120,11 @@ fn a_file_that_does_not_fit_the_model_is_refused() {
     let few = bad.file("few.csv", "cpu_r,load_1\n1,2\n");
     bad.refused(&demo("v1", &["--data", &few]), 4, &["few.csv", "`load_5`"]);
     let sample = text(&data(SAMPLE));
-    bad.refused(&demo("v1", &["--data", &sample, "--label", "label", "--unit", "mem_u=%"]), 4, &["`mem_u`", "`%`", "`1`"]);
+    bad.refused(
+        &demo("v1", &["--data", &sample, "--label", "label", "--unit", "mem_u=%"]),
+        4,
+        &["`mem_u`", "`%`", "`1`"],
+    );
     let wrong_unit = demo("bad/unit", &["--data", &sample, "--label", "label", "--unit", "1"]);
     assert_eq!(wrong_unit.status.code(), Some(4));
 }
@@ -126,7 +136,11 @@ fn a_model_that_cannot_run_is_refused_before_a_row_is_scored() {
     let manifest = text(&data("demo/v1/manifest.toml"));
     let whole = std::fs::read(data("demo/v1/model.onnx")).unwrap();
     let with = |model: &str| backtest(&[model, "--manifest", &manifest, "--data", &sample, "--label", "label"]);
-    bad.refused(&with(&bad.file("cut.onnx", &whole[..whole.len() / 2])), 4, &["cut.onnx", "no ONNX model, or its end is cut off"]);
+    bad.refused(
+        &with(&bad.file("cut.onnx", &whole[..whole.len() / 2])),
+        4,
+        &["cut.onnx", "no ONNX model, or its end is cut off"],
+    );
     bad.refused(&with(&bad.file("text.onnx", "this is not a model")), 4, &["text.onnx", "no ONNX model"]);
     bad.refused(&with(&bad.file("empty.onnx", "")), 4, &["empty.onnx", "0 bytes"]);
     bad.refused(&with("/nowhere/none.onnx"), 3, &["/nowhere/none.onnx"]);

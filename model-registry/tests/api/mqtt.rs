@@ -97,7 +97,8 @@ impl Device {
 }
 
 fn records(from: u64, count: u64) -> Vec<(u64, cbor::Bytes)> {
-    let stamp = Stamp { boot: BootId::from_bytes([7; 16]), monotonic_ns: 1, wall_ms: START_MS, quality: Quality::System };
+    let stamp =
+        Stamp { boot: BootId::from_bytes([7; 16]), monotonic_ns: 1, wall_ms: START_MS, quality: Quality::System };
     let body = Body::Boot { agent_version: "0.1.0".to_owned(), previous: PreviousEnd::First };
     let bytes = cbor::to_canonical(&Record { stamp, body });
     (from..from + count).map(|sequence| (sequence, bytes.clone().into())).collect()
@@ -127,7 +128,9 @@ async fn garbage_on_every_topic_ends_nothing() {
     let served = Scratch::new().serve().await;
     let mut device = Device::connect(&served, "box-1").await;
     for up in Up::ALL {
-        for garbage in [vec![], vec![0xff; 100], vec![0x9f; 1000], b"\xa1\x64name".to_vec(), vec![0; MAX_BATCH_BYTES + 1]] {
+        for garbage in
+            [vec![], vec![0xff; 100], vec![0x9f; 1000], b"\xa1\x64name".to_vec(), vec![0; MAX_BATCH_BYTES + 1]]
+        {
             device.say(up, garbage).await;
         }
     }
@@ -166,7 +169,9 @@ async fn an_assignment_waits_for_a_device_and_is_told_again_to_one_that_has_an_o
     let made = served.send(reqwest::Method::PUT, path, &served.tokens.approver, &slots).await;
     assert_eq!(made.status().as_u16(), 200);
     let mut device = Device::connect(&served, "box-1").await;
-    let trust = vedette_protocol::Trust::from_toml(&std::fs::read_to_string(&served.scratch.config.keys.trust).unwrap()).unwrap();
+    let trust =
+        vedette_protocol::Trust::from_toml(&std::fs::read_to_string(&served.scratch.config.keys.trust).unwrap())
+            .unwrap();
     let read = |bytes: Vec<u8>| envelope::open::<Assignment>(&bytes, &trust.fleet).unwrap().value;
     let first = read(device.hear(Down::Assignment).await);
     assert_eq!((first.audience.as_str(), first.version), ("box-1", 1));

@@ -62,7 +62,8 @@ async fn a_version_is_pushed_shown_compared_and_assigned() {
     let served = Scratch::new().serve().await;
     let admin = served.tokens.admin.clone();
     let key = key_file(&served, "models.key");
-    let (v1, m1, v2, m2) = (demo("v1/model.onnx"), demo("v1/manifest.toml"), demo("v2/model.onnx"), demo("v2/manifest.toml"));
+    let (v1, m1, v2, m2) =
+        (demo("v1/model.onnx"), demo("v1/manifest.toml"), demo("v2/model.onnx"), demo("v2/manifest.toml"));
     let push = ["push", &v1, "--manifest", &m1, "--key", &key];
     let first = run(&served, &admin, &push).await;
     assert!(out(&first).starts_with("server-pca@1 is in the registry."), "{}", out(&first));
@@ -100,7 +101,15 @@ async fn what_the_registry_refuses_ends_with_its_words_and_a_code() {
     let (admin, viewer) = (served.tokens.admin.clone(), served.tokens.viewer.clone());
     let (good, foreign) = (key_file(&served, "models.key"), key_file(&served, "foreign.key"));
     let push = |dir: &str, key: &str| {
-        ["push", &demo(&format!("{dir}/model.onnx")), "--manifest", &demo(&format!("{dir}/manifest.toml")), "--key", key].map(str::to_owned)
+        [
+            "push",
+            &demo(&format!("{dir}/model.onnx")),
+            "--manifest",
+            &demo(&format!("{dir}/manifest.toml")),
+            "--key",
+            key,
+        ]
+        .map(str::to_owned)
     };
     for version in ["v1", "v2"] {
         let args = push(version, &good);

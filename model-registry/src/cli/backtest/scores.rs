@@ -30,7 +30,8 @@ impl Scores {
     /// Writes a row. `score` is what was held against the threshold, `row_score` the window's own before smoothing.
     pub(super) fn write(&mut self, row: ScoredRow<'_>) {
         let ScoredRow { decision, label, schema } = row;
-        let names = decision.top.as_slice().iter().take(TOP_SIGNALS).filter_map(|share| schema.name(share.signal.into()));
+        let names =
+            decision.top.as_slice().iter().take(TOP_SIGNALS).filter_map(|share| schema.name(share.signal.into()));
         let signals: Vec<&str> = names.map(|name| name.as_str()).collect();
         let written = self.writer.write_record([
             decision.row.to_string(),

@@ -34,13 +34,16 @@ pub(super) fn report(outcome: &Outcome<'_>, screen: Screen) -> String {
     lines.push(("rows scored", format!("{} over {:.2} days", report.rows, report.days)));
     if report.rows_by_model != report.rows && report.rows_by_model > 0 {
         let rest = report.rows - report.rows_by_model;
-        lines.push(("by the model", format!("{}; {rest} had no full window or a signal missing", report.rows_by_model)));
+        lines
+            .push(("by the model", format!("{}; {rest} had no full window or a signal missing", report.rows_by_model)));
     }
     lines.push(("rows alarmed", format!("{} ({})", report.rows_alarmed, percent(report.rows_alarmed, report.rows))));
     let time = report.row_time;
     lines.push(("time per row", format!("{} µs median, {} µs p99", micros(time.p50_ns), micros(time.p99_ns))));
     match &report.judgement {
-        None => facts(&lines) + "\nWithout labels there is nothing to judge: give --label COLUMN or --windows FILE.csv.\n",
+        None => {
+            facts(&lines) + "\nWithout labels there is nothing to judge: give --label COLUMN or --windows FILE.csv.\n"
+        }
         Some(judgement) => {
             lines.extend(judged(judgement));
             format!("{}\n{}", facts(&lines), events_text(&judgement.events, screen))
@@ -75,7 +78,9 @@ fn judged(judgement: &Judgement) -> Vec<(&'static str, String)> {
         ),
         (
             "VUS-PR",
-            judgement.vus_pr.map_or_else(|| "none".to_owned(), |value| format!("{value:.4} (buffer {} rows)", judgement.vus_width)),
+            judgement
+                .vus_pr
+                .map_or_else(|| "none".to_owned(), |value| format!("{value:.4} (buffer {} rows)", judgement.vus_width)),
         ),
         (
             "NAB",
@@ -88,8 +93,12 @@ fn judged(judgement: &Judgement) -> Vec<(&'static str, String)> {
 }
 
 fn events_text(events: &[Event], screen: Screen) -> String {
-    let mut sheet =
-        Sheet::new(&[Column::Number("EVENT"), Column::Number("FIRST ROW"), Column::Number("LAST ROW"), Column::Text("FOUND")]);
+    let mut sheet = Sheet::new(&[
+        Column::Number("EVENT"),
+        Column::Number("FIRST ROW"),
+        Column::Number("LAST ROW"),
+        Column::Text("FOUND"),
+    ]);
     for (number, event) in (1..).zip(events.iter().take(EVENTS_LISTED)) {
         let found = match event.delay_rows {
             Some(rows) => (format!("after {rows} rows"), Tone::Good),

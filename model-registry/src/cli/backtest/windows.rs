@@ -15,7 +15,8 @@ const WINDOWS_MAX: usize = 100_000;
 /// Not found when the file is missing; failed, with the line, when it cannot be understood.
 pub(super) fn read(file: &Path, data: &Path) -> Result<Vec<(i64, i64)>, Fault> {
     let opened = std::fs::File::open(file).map_err(|error| Fault::file("read the windows", file, &error))?;
-    let wrong = |line: u64, why: &str| Fault::failed(format!("couldn't read the windows {}:{line}: {why}", file.display()));
+    let wrong =
+        |line: u64, why: &str| Fault::failed(format!("couldn't read the windows {}:{line}: {why}", file.display()));
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(opened);
     let header = reader.headers().map_err(|error| wrong(1, &error.to_string()))?.clone();
     let column = |name: &str| header.iter().position(|field| field == name);
@@ -25,7 +26,8 @@ pub(super) fn read(file: &Path, data: &Path) -> Result<Vec<(i64, i64)>, Fault> {
     let series = column("file");
     let mut windows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| wrong(error.position().map_or(0, csv::Position::line), &error.to_string()))?;
+        let record =
+            record.map_err(|error| wrong(error.position().map_or(0, csv::Position::line), &error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         if series.and_then(|series| record.get(series)).is_some_and(|name| !is_of(name, data)) {
             continue;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use vedette_tests::agent::Agent;
 use vedette_tests::programs::{Program, Running};
 use vedette_tests::registry::{Broker, Registry};
-use vedette_tests::{Scratch, data_dir, sample, wait};
+use vedette_tests::{Scratch, data_dir, wait};
 
 use crate::Effort;
 use crate::measure::Timings;
@@ -79,7 +79,9 @@ pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
         ),
     ];
     let notes = vec![
-        "Model: dense_ae (16 rows of 38 signals), deployed through the registry; the built-in baseline scores every row too.".to_owned(),
+        "Model: dense_ae (16 rows of 38 signals), deployed through the registry; the built-in baseline scores every row too. \
+         Telemetry: the sample's three quiet days, again and again."
+            .to_owned(),
         format!("Row by row: 500 rows/s for {} s, the agent's own histogram (its steps are 12.5 %).", effort.of(20)),
         "Start to first score: from spawning the process to its local API saying that a row was scored, model loaded from disk.".to_owned(),
         format!("Size: profile {profile}. PSS: /proc/PID/smaps_rollup."),
@@ -130,8 +132,8 @@ impl Bench {
         };
         let stream = format!(
             "[[stream]]\nname = \"{STREAM}\"\nsource = \"replay\"\nfile = \"{}\"\nspeed = {speed}\nrepeat = true\n\
-             start = \"2026-09-01T00:00:00Z\"\nstep = \"60s\"\nlabel_column = \"label\"\n[stream.units]\ndefault = \"1\"\n",
-            sample::test_file().display()
+             start = \"2026-09-01T00:00:00Z\"\nstep = \"60s\"\n[stream.units]\ndefault = \"1\"\n",
+            data_dir().join("sample/machine-3-4_train_3d.csv.gz").display()
         );
         Agent::new(&self.dir, DEVICE, Some(&self.registry), &stream)
     }

@@ -99,7 +99,10 @@ struct Api {
 
 impl Api {
     /// Runs what blocks on the disk where it may.
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Parts) -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Parts) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
         let Ok(_turn) = self.queries.acquire().await else { return Err(Problem::stopping()) };
         let parts = Arc::clone(&self.parts);
         match tokio::task::spawn_blocking(move || work(&parts)).await {
@@ -131,11 +134,13 @@ impl Bound {
     pub async fn serve(self, parts: Parts, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::info!(socket = %self.socket.display(), http = self.http().map(tracing::field::display), "the local interface listens");
         let Self { unix, socket, http } = self;
-        let api = Api { parts: Arc::new(parts), queries: Arc::new(Semaphore::new(QUERIES_AT_ONCE)), stop: stop.clone() };
+        let api =
+            Api { parts: Arc::new(parts), queries: Arc::new(Semaphore::new(QUERIES_AT_ONCE)), stop: stop.clone() };
         let router = router(api);
         let port_router = router.clone().layer(middleware::from_fn(local_only));
         let port_stop = stop.clone();
-        let on_socket = axum::serve(Capped::new(unix, CONNECTIONS_MAX), router).with_graceful_shutdown(stop.cancelled_owned());
+        let on_socket =
+            axum::serve(Capped::new(unix, CONNECTIONS_MAX), router).with_graceful_shutdown(stop.cancelled_owned());
         let on_port = async {
             match http {
                 Some(listener) => {
@@ -164,12 +169,15 @@ pub async fn bind(config: &config::Api) -> anyhow::Result<Bound> {
         "couldn't make the socket {}: its path has {bytes} bytes, Linux takes {SOCKET_PATH_BYTES_MAX}; name a shorter one (`socket` in [api])",
         socket.display()
     );
-    let unix = bind_socket(&socket).with_context(|| format!("couldn't make the socket {} (`socket` in [api])", socket.display()))?;
+    let unix = bind_socket(&socket)
+        .with_context(|| format!("couldn't make the socket {} (`socket` in [api])", socket.display()))?;
     let http = match config.http {
         None => None,
         Some(address) => {
             let listener = TcpListener::bind(address).await;
-            Some(listener.with_context(|| format!("couldn't listen on {address} (`http` in [api]; is the port taken? port 0 takes any)"))?)
+            Some(listener.with_context(|| {
+                format!("couldn't listen on {address} (`http` in [api]; is the port taken? port 0 takes any)")
+            })?)
         }
     };
     Ok(Bound { unix, socket, http })

@@ -41,7 +41,7 @@ use vedette_journal::Reader;
 
 use crate::recorder::Recorder;
 
-pub use query::{Found, Judgement, Query, QUERY_LIMIT_MAX, one, scan};
+pub use query::{Found, Judgement, QUERY_LIMIT_MAX, Query, one, scan};
 use store::{Step, Store};
 
 /// Entries taken into one batch: 256 x about 400 B = 100 KB.
@@ -82,7 +82,10 @@ pub fn start(folder: PathBuf, bytes_max: u64, recorder: &Recorder) -> anyhow::Re
         shared: Arc::clone(&store),
     };
     let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new().name("index".to_owned()).spawn(move || follower.run(&runtime)).context("couldn't start the index's thread")?;
+    let thread = std::thread::Builder::new()
+        .name("index".to_owned())
+        .spawn(move || follower.run(&runtime))
+        .context("couldn't start the index's thread")?;
     Ok((Index { store, progress, journal: recorder.journal().clone() }, IndexThread { thread }))
 }
 
@@ -147,7 +150,10 @@ impl Follower {
             match self.follow(runtime) {
                 Ok(()) => return,
                 Err(error) if attempt < REBUILDS_MAX => {
-                    tracing::warn!(error = format!("{error:#}"), "the index is in doubt; building it anew from the journal");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the index is in doubt; building it anew from the journal"
+                    );
                 }
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "couldn't keep an index; queries scan the journal");
@@ -155,7 +161,10 @@ impl Follower {
             }
             self.publish(None);
             if let Err(error) = store::set_aside(&self.folder) {
-                tracing::error!(error = format!("{error:#}"), "couldn't move the broken index aside; queries scan the journal");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "couldn't move the broken index aside; queries scan the journal"
+                );
                 return;
             }
         }

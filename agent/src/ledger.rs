@@ -102,7 +102,9 @@ impl Ledger {
             }
             match vedette_protocol::cbor::from_canonical::<Record>(&entry.payload) {
                 Ok(Record { stamp, body: Body::Swap(swap) }) => ledger.note(entry.sequence, stamp.wall_ms, &swap),
-                Ok(_) | Err(_) => tracing::warn!(sequence = entry.sequence, "a swap record cannot be read; passed over"),
+                Ok(_) | Err(_) => {
+                    tracing::warn!(sequence = entry.sequence, "a swap record cannot be read; passed over")
+                }
             }
         }
         Ok(ledger)

@@ -104,7 +104,12 @@ pub struct RecorderThread {
 ///
 /// # Errors
 /// When the ledger cannot be read from the journal, or no thread can be made.
-pub fn start(journal: Journal, folder: PathBuf, device: DeviceId, clock: Clock) -> anyhow::Result<(Recorder, RecorderThread)> {
+pub fn start(
+    journal: Journal,
+    folder: PathBuf,
+    device: DeviceId,
+    clock: Clock,
+) -> anyhow::Result<(Recorder, RecorderThread)> {
     let ledger = Ledger::read(&folder).with_context(|| format!("couldn't read the journal {}", folder.display()))?;
     let ledger = Arc::new(RwLock::new(ledger));
     let (orders, inbox) = sync_channel(QUEUE_ORDERS);
@@ -116,7 +121,10 @@ pub fn start(journal: Journal, folder: PathBuf, device: DeviceId, clock: Clock) 
     });
     let epoch = journal.epoch();
     let worker = Worker::new(journal, clock, inbox, Arc::clone(&ledger), committed_out, report_out);
-    let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || worker.run()).context("couldn't start the recorder's thread")?;
+    let thread = std::thread::Builder::new()
+        .name("recorder".to_owned())
+        .spawn(move || worker.run())
+        .context("couldn't start the recorder's thread")?;
     let recorder = Recorder { orders: orders.clone(), committed, report, ledger, device, epoch, journal: folder };
     Ok((recorder, RecorderThread { orders, thread }))
 }

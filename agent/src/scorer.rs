@@ -132,7 +132,10 @@ pub fn start(lanes: Vec<LaneSettings>, recorder: &Recorder, clock: Clock) -> any
     let board = Arc::new(Board::new(lanes.iter().map(Lane::report).collect(), changes));
     let (inputs, inbox) = mpsc::channel(QUEUE_INPUTS);
     let worker = Worker { lanes, inbox, clock, changed };
-    let thread = std::thread::Builder::new().name("scorer".to_owned()).spawn(move || worker.run()).context("couldn't start the scorer's thread")?;
+    let thread = std::thread::Builder::new()
+        .name("scorer".to_owned())
+        .spawn(move || worker.run())
+        .context("couldn't start the scorer's thread")?;
     Ok((Scorer { inputs: inputs.clone(), board }, ScorerThread { inputs, thread }))
 }
 
@@ -167,7 +170,12 @@ impl Scorer {
     ///
     /// # Errors
     /// When the model does not fit; the one before goes on.
-    pub async fn swap(&self, stream: &StreamName, model: Option<Arc<Model>>, reason: SwapReason) -> Result<u64, SwapError> {
+    pub async fn swap(
+        &self,
+        stream: &StreamName,
+        model: Option<Arc<Model>>,
+        reason: SwapReason,
+    ) -> Result<u64, SwapError> {
         let lane = self.board.lane(stream).ok_or_else(|| SwapError::UnknownStream(stream.clone()))?;
         let (reply, answer) = oneshot::channel();
         let order = SwapOrder { lane, model, reason, reply };
@@ -238,7 +246,9 @@ impl Worker {
 /// Joins a batch to the one that waits; gives back the one that waited when both do not go together.
 fn join(waiting: &mut Option<Batch>, batch: Batch) -> Option<Batch> {
     match waiting {
-        Some(before) if before.lane == batch.lane && before.samples.len() + batch.samples.len() <= BATCH_SAMPLES_MAX => {
+        Some(before)
+            if before.lane == batch.lane && before.samples.len() + batch.samples.len() <= BATCH_SAMPLES_MAX =>
+        {
             before.samples.extend(batch.samples);
             None
         }

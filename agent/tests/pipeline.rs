@@ -73,7 +73,11 @@ fn stream() -> StreamName {
 }
 
 fn read(rows: usize) -> (Arc<Schema>, Vec<Sample>) {
-    let options = ReplayOptions { label: Some("label".to_owned()), default_unit: Some("1".parse().unwrap()), ..ReplayOptions::new(0, 60_000) };
+    let options = ReplayOptions {
+        label: Some("label".to_owned()),
+        default_unit: Some("1".parse().unwrap()),
+        ..ReplayOptions::new(0, 60_000)
+    };
     let replay = Replay::open(&sample(), &options).unwrap();
     (Arc::clone(replay.schema()), replay.take(rows).map(|row| row.unwrap().sample).collect())
 }
@@ -89,7 +93,8 @@ impl Bench {
         let (writer, _) = Journal::open(&journal, Options::new(7)).unwrap();
         let (recorder, recorder_thread) = recorder::start(writer, journal, "box".parse().unwrap(), clock).unwrap();
         let (schema, rows) = read(3000);
-        let lane = LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 10_000 };
+        let lane =
+            LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 10_000 };
         let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
         Self { dir, clock, recorder, recorder_thread, scorer, scorer_thread, rows }
     }
@@ -211,16 +216,30 @@ async fn the_index_answers_as_the_journal_does_and_comes_back_when_deleted_or_br
     let first = index::scan(&journal, &all).unwrap().first().map(|f| f.sequence);
     until("the journal holds anomalies", async || !index::scan(&journal, &all).unwrap().is_empty()).await;
     let judged = first.unwrap_or(index::scan(&journal, &all).unwrap()[0].sequence);
-    let verdict = Body::Verdict { record: bench.recorder.id(judged), verdict: Verdict::Confirmed, by: "me".to_owned(), note: None };
+    let verdict = Body::Verdict {
+        record: bench.recorder.id(judged),
+        verdict: Verdict::Confirmed,
+        by: "me".to_owned(),
+        note: None,
+    };
     bench.recorder.append(verdict).await.unwrap();
     let queries = [
         all.clone(),
         Query { limit: 3, ..Query::default() },
         Query { after: Some(judged), limit: 5, ..Query::default() },
-        Query { stream: Some(stream()), since_ms: Some(1800 * 60_000), until_ms: Some(1900 * 60_000), limit: 1000, ..Query::default() },
+        Query {
+            stream: Some(stream()),
+            since_ms: Some(1800 * 60_000),
+            until_ms: Some(1900 * 60_000),
+            limit: 1000,
+            ..Query::default()
+        },
         Query { stream: Some("other".parse().unwrap()), limit: 10, ..Query::default() },
     ];
-    until("the index has caught up", async || view.ready() && queries.iter().all(|q| view.query(q).unwrap() == index::scan(&journal, q).unwrap())).await;
+    until("the index has caught up", async || {
+        view.ready() && queries.iter().all(|q| view.query(q).unwrap() == index::scan(&journal, q).unwrap())
+    })
+    .await;
     drop(view);
     let dir = bench.stop().await;
     thread.finish().await.unwrap();
@@ -233,7 +252,8 @@ async fn the_index_answers_as_the_journal_does_and_comes_back_when_deleted_or_br
             std::fs::remove_dir_all(&folder).unwrap();
         }
         let (writer, _) = Journal::open(&journal, Options::new(7)).unwrap();
-        let (recorder, recorder_thread) = recorder::start(writer, journal.clone(), "box".parse().unwrap(), Clock::start().unwrap()).unwrap();
+        let (recorder, recorder_thread) =
+            recorder::start(writer, journal.clone(), "box".parse().unwrap(), Clock::start().unwrap()).unwrap();
         let (view, thread) = index::start(folder.clone(), 8 << 20, &recorder).unwrap();
         until("the index is there again", async || view.ready()).await;
         for query in &queries {
@@ -246,7 +266,8 @@ async fn the_index_answers_as_the_journal_does_and_comes_back_when_deleted_or_br
     // Another journal's index, as after the journal's folder was replaced, is not believed.
     let other = dir.path().join("other");
     let (writer, _) = Journal::open(&other, Options::new(8)).unwrap();
-    let (recorder, recorder_thread) = recorder::start(writer, other, "box".parse().unwrap(), Clock::start().unwrap()).unwrap();
+    let (recorder, recorder_thread) =
+        recorder::start(writer, other, "box".parse().unwrap(), Clock::start().unwrap()).unwrap();
     let (view, thread) = index::start(folder, 8 << 20, &recorder).unwrap();
     until("the index is there again", async || view.ready()).await;
     assert_eq!(view.query(&all).unwrap(), []);
@@ -291,7 +312,10 @@ impl Agent {
         let (config, stop) = (config::load(&file).unwrap(), CancellationToken::new());
         let life = tokio::spawn(run(config, stop.clone()));
         let agent = Self { dir, stop, life };
-        until("the socket is there", async || agent.life.is_finished() || UnixStream::connect(agent.socket()).await.is_ok()).await;
+        until("the socket is there", async || {
+            agent.life.is_finished() || UnixStream::connect(agent.socket()).await.is_ok()
+        })
+        .await;
         agent
     }
 
@@ -301,7 +325,10 @@ impl Agent {
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(self.socket()).await.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -337,7 +364,10 @@ async fn a_replayed_file_becomes_anomalies_that_can_be_asked_for_judged_and_foun
     until("the file is scored", async || {
         let status = agent.get("/v1/status").await;
         let server = &status["streams"][0];
-        server["doing"] == "ended" && server["row"] == 6500 && status["next_sequence"] == status["committed"] && status["index_ready"] == true
+        server["doing"] == "ended"
+            && server["row"] == 6500
+            && status["next_sequence"] == status["committed"]
+            && status["index_ready"] == true
     })
     .await;
     let listed = agent.get("/v1/anomalies?stream=server&limit=1000").await;
@@ -345,8 +375,19 @@ async fn a_replayed_file_becomes_anomalies_that_can_be_asked_for_judged_and_foun
     assert!(count > 5, "{count} anomalies");
     let sequence = listed[0]["sequence"].as_u64().unwrap();
     let who = agent.get(&format!("/v1/who-scored/{sequence}")).await;
-    assert_eq!((&who["by"]["baseline"], &who["row"]), (&Value::from(1), &Value::from(format!("{}#{}", listed[0]["record"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/server", listed[0]["row"]))));
-    let judged = agent.ask("POST", &format!("/v1/anomalies/{sequence}/verdict"), r#"{"verdict":"false_alarm","by":"me"}"#).await;
+    assert_eq!(
+        (&who["by"]["baseline"], &who["row"]),
+        (
+            &Value::from(1),
+            &Value::from(format!(
+                "{}#{}",
+                listed[0]["record"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned() + "/server",
+                listed[0]["row"]
+            ))
+        )
+    );
+    let judged =
+        agent.ask("POST", &format!("/v1/anomalies/{sequence}/verdict"), r#"{"verdict":"false_alarm","by":"me"}"#).await;
     assert_eq!((judged.0, &judged.1["verdict"]["verdict"]), (200, &Value::from("false_alarm")));
     assert_eq!(agent.ask("POST", "/v1/anomalies/0/verdict", r#"{"verdict":"confirmed","by":"me"}"#).await.0, 404);
     assert_eq!(agent.get("/v1/models").await.as_array().unwrap().len(), 1);
@@ -366,15 +407,21 @@ async fn a_replayed_file_becomes_anomalies_that_can_be_asked_for_judged_and_foun
 
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_are_pushed_over_the_socket_and_what_is_wrong_is_answered() {
-    let push = "[[stream]]\nname = \"p\"\nsource = \"push\"\nqueue = 50\nsignals = [{ name = \"cpu\", unit = \"%\" }]\n";
+    let push =
+        "[[stream]]\nname = \"p\"\nsource = \"push\"\nqueue = 50\nsignals = [{ name = \"cpu\", unit = \"%\" }]\n";
     let agent = Agent::start(tempfile::tempdir().unwrap(), push).await;
-    let lines = |from: u32, to: u32| (from..to).map(|i| format!("{{\"at\":{i},\"values\":{{\"cpu\":{i}}}}}\n")).collect::<String>();
+    let lines = |from: u32, to: u32| {
+        (from..to).map(|i| format!("{{\"at\":{i},\"values\":{{\"cpu\":{i}}}}}\n")).collect::<String>()
+    };
     let post = async |body: &str| agent.ask("POST", "/v1/streams/p/samples", body).await;
     let (status, answer) = post(&lines(0, 20)).await;
     assert_eq!((status, &answer["accepted"]), (202, &Value::from(20)));
     until("they are scored", async || agent.get("/v1/status").await["streams"][0]["row"] == 20).await;
     let (status, problem) = post("{\"at\":30,\"values\":{\"cpu\":1}}\n{\"at\":31,\"values\":{\"gpu\":1}}").await;
-    assert_eq!((status, &problem["line"], &problem["detail"]), (400, &Value::from(2), &Value::from("line 2: unknown signal \"gpu\"")));
+    assert_eq!(
+        (status, &problem["line"], &problem["detail"]),
+        (400, &Value::from(2), &Value::from("line 2: unknown signal \"gpu\""))
+    );
     assert_eq!(post(&lines(40, 91)).await.0, 413);
     assert_eq!(agent.ask("POST", "/v1/streams/q/samples", "").await.0, 404);
     assert!(agent.get("/metrics").await.as_str().unwrap().contains("vedette_rows_total{stream=\"p\"} 20"));

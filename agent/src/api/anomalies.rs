@@ -14,6 +14,7 @@ use vedette_protocol::time::parse_ms;
 use super::problem::Problem;
 use super::view::{AnomalyView, VerdictAsked};
 use super::{Api, Parts};
+use crate::clock;
 use crate::index::{Found, QUERY_LIMIT_MAX, Query};
 use crate::recorder::RecordError;
 
@@ -48,7 +49,9 @@ impl Parameters {
         };
         let limit = self.limit.unwrap_or(LIMIT);
         if !(1..=QUERY_LIMIT_MAX).contains(&limit) {
-            return Err(Problem::bad_request(format!("limit {limit} is out of range: 1 to {QUERY_LIMIT_MAX}; page on with `after`")));
+            return Err(Problem::bad_request(format!(
+                "limit {limit} is out of range: 1 to {QUERY_LIMIT_MAX}; page on with `after`"
+            )));
         }
         Ok(Query {
             stream: self.stream.clone(),
@@ -60,13 +63,16 @@ impl Parameters {
     }
 }
 
-pub(super) async fn list(State(api): State<Api>, asked: Result<Asked<Parameters>, QueryRejection>) -> Result<Json<Vec<AnomalyView>>, Problem> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    asked: Result<Asked<Parameters>, QueryRejection>,
+) -> Result<Json<Vec<AnomalyView>>, Problem> {
     let Asked(parameters) = asked.map_err(|e| Problem::bad_request(e.body_text()))?;
     let query = parameters.query()?;
     // News are seen first in the journal, and in the index a moment later: either may answer.
     let (mut committed, mut indexed) = (api.parts.recorder.committed(), api.parts.index.progress());
     let mut index_lives = true;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(parameters.wait.unwrap_or(0).min(WAIT_S_MAX));
+    let deadline = clock::timer_now() + Duration::from_secs(parameters.wait.unwrap_or(0).min(WAIT_S_MAX));
     loop {
         committed.borrow_and_update();
         indexed.borrow_and_update();
@@ -147,9 +153,12 @@ impl Parts {
 
     /// What the journal itself says, also when the index is behind or no longer holds it.
     fn scanned(&self, sequence: u64) -> Result<AnomalyView, Problem> {
-        let found = crate::index::scan(self.recorder.journal(), &exactly(sequence)).map_err(|e| Problem::internal(&e))?;
+        let found =
+            crate::index::scan(self.recorder.journal(), &exactly(sequence)).map_err(|e| Problem::internal(&e))?;
         let found = found.into_iter().find(|found| found.sequence == sequence);
-        found.map(|found| self.seen(found)).ok_or_else(|| Problem::not_found(format!("there is no anomaly {sequence} in the journal")))
+        found
+            .map(|found| self.seen(found))
+            .ok_or_else(|| Problem::not_found(format!("there is no anomaly {sequence} in the journal")))
     }
 
     fn seen(&self, found: Found) -> AnomalyView {

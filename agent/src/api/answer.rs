@@ -29,7 +29,9 @@ pub enum Asked {
 
 /// A text that names neither a row nor a record.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("\"{0}\" names no record: write a sequence (42), a row (server#1742), or either with its device and epoch (box-17/1/42, box-17/1/server#1742)")]
+#[error(
+    "\"{0}\" names no record: write a sequence (42), a row (server#1742), or either with its device and epoch (box-17/1/42, box-17/1/server#1742)"
+)]
 pub struct NotAsked(String);
 
 impl FromStr for Asked {
@@ -125,7 +127,12 @@ impl Facts<'_> {
         if runs.is_empty() && steps.is_empty() {
             return Err(NoAnswer::NotFound(format!("{model} was never on this device")));
         }
-        let steps = steps.into_iter().map(|(step, at)| StepView { at, stream: step.stream, stage: step.stage, detail: step.detail });
+        let steps = steps.into_iter().map(|(step, at)| StepView {
+            at,
+            stream: step.stream,
+            stage: step.stage,
+            detail: step.detail,
+        });
         Ok(ModelView { model: model.clone(), artifact, manifest, runs, steps: steps.collect() })
     }
 
@@ -134,7 +141,10 @@ impl Facts<'_> {
             return Err(NoAnswer::NotFound(format!("that is a record of {device}; this device is {}", self.device)));
         }
         if epoch != self.epoch {
-            return Err(NoAnswer::NotFound(format!("that is a record of epoch {epoch}; this device's journal has epoch {}", self.epoch)));
+            return Err(NoAnswer::NotFound(format!(
+                "that is a record of epoch {epoch}; this device's journal has epoch {}",
+                self.epoch
+            )));
         }
         Ok(())
     }
@@ -150,7 +160,8 @@ impl Facts<'_> {
         let mut who = self.who_scored_row(&anomaly.stream, anomaly.row, lives)?;
         who.record = Some(RecordId { device: self.device.clone(), epoch: self.epoch, sequence });
         if who.by != anomaly.by {
-            who.note = Some(format!("{} was in charge; for this row {} stood in, as the record says", who.by, anomaly.by));
+            who.note =
+                Some(format!("{} was in charge; for this row {} stood in, as the record says", who.by, anomaly.by));
             who.by = anomaly.by;
         }
         Ok(who)
@@ -159,11 +170,14 @@ impl Facts<'_> {
     fn who_scored_row(&self, stream: &StreamName, row: u64, lives: Lives<'_>) -> Result<WhoView, NoAnswer> {
         let life = lives(stream);
         if let Some(Life { next_row, .. }) = life.filter(|life| row >= life.next_row) {
-            return Err(NoAnswer::NotFound(format!("row {row} of stream {stream} is not scored yet: the next row is {next_row}")));
+            return Err(NoAnswer::NotFound(format!(
+                "row {row} of stream {stream} is not scored yet: the next row is {next_row}"
+            )));
         }
         let Some(run) = self.ledger.who_scored(stream, row) else {
             let known = self.ledger.streams().any(|s| s == stream);
-            let why = if known { "was never promised to a scorer" } else { "cannot be: this device never had that stream" };
+            let why =
+                if known { "was never promised to a scorer" } else { "cannot be: this device never had that stream" };
             return Err(NoAnswer::NotFound(format!("row {row} of stream {stream} {why}")));
         };
         let id = RowId { device: self.device.clone(), epoch: self.epoch, stream: stream.clone(), row };
@@ -227,7 +241,11 @@ mod tests {
     fn ledger() -> Ledger {
         let mut ledger = Ledger::default();
         let by = ScoredBy::Baseline { version: 1 };
-        ledger.note(3, 1000, &Swap { stream: "s".parse().unwrap(), first_row: 0, reserved: 100, by, reason: SwapReason::Start });
+        ledger.note(
+            3,
+            1000,
+            &Swap { stream: "s".parse().unwrap(), first_row: 0, reserved: 100, by, reason: SwapReason::Start },
+        );
         ledger
     }
 

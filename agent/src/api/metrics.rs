@@ -18,10 +18,18 @@ const STREAM_METRICS: [StreamMetric; 9] = [
     ("vedette_anomalies_total", "counter", "Anomalies recorded since the start.", |s| s.anomalies as f64),
     ("vedette_anomalies_dropped_total", "counter", "Anomalies dropped since the start.", |s| s.dropped as f64),
     ("vedette_samples_rejected_total", "counter", "Samples refused since the start.", |s| s.rejected as f64),
-    ("vedette_signal_findings_total", "counter", "Rows with a missing or frozen signal since the start.", |s| s.signal_findings as f64),
-    ("vedette_model_faults_total", "counter", "Rows for which the model gave no number since the start.", |s| s.model_faults as f64),
-    ("vedette_decision_wait_p50_seconds", "gauge", "Half of the samples had their decision within this time.", |s| s.wait_p50_us.unwrap_or(f64::NAN) / 1e6),
-    ("vedette_decision_wait_p99_seconds", "gauge", "99 % of the samples had their decision within this time.", |s| s.wait_p99_us.unwrap_or(f64::NAN) / 1e6),
+    ("vedette_signal_findings_total", "counter", "Rows with a missing or frozen signal since the start.", |s| {
+        s.signal_findings as f64
+    }),
+    ("vedette_model_faults_total", "counter", "Rows for which the model gave no number since the start.", |s| {
+        s.model_faults as f64
+    }),
+    ("vedette_decision_wait_p50_seconds", "gauge", "Half of the samples had their decision within this time.", |s| {
+        s.wait_p50_us.unwrap_or(f64::NAN) / 1e6
+    }),
+    ("vedette_decision_wait_p99_seconds", "gauge", "99 % of the samples had their decision within this time.", |s| {
+        s.wait_p99_us.unwrap_or(f64::NAN) / 1e6
+    }),
 ];
 
 /// The same of the agent as a whole.
@@ -31,8 +39,12 @@ const AGENT_METRICS: [AgentMetric; 7] = [
     ("vedette_uptime_seconds", "gauge", "Time since the agent started.", |s| s.uptime_s as f64),
     ("vedette_memory_bytes", "gauge", "Resident memory.", |s| s.memory_bytes as f64),
     ("vedette_journal_next_sequence", "counter", "Sequence of the next record.", |s| s.next_sequence as f64),
-    ("vedette_journal_committed_sequence", "counter", "Records below this sequence are on the disk.", |s| s.committed as f64),
-    ("vedette_journal_acked_sequence", "counter", "Records below this sequence are in the registry.", |s| s.acked.unwrap_or(0) as f64),
+    ("vedette_journal_committed_sequence", "counter", "Records below this sequence are on the disk.", |s| {
+        s.committed as f64
+    }),
+    ("vedette_journal_acked_sequence", "counter", "Records below this sequence are in the registry.", |s| {
+        s.acked.unwrap_or(0) as f64
+    }),
     ("vedette_records_lost_total", "counter", "Records lost because the disk refused.", |s| s.lost as f64),
     ("vedette_degraded", "gauge", "1 when the disk refuses.", |s| f64::from(u8::from(s.degraded.is_some()))),
 ];

@@ -77,8 +77,11 @@ impl IntoResponse for Problem {
         if let (Some(members), serde_json::Value::Object(more)) = (document.as_object_mut(), self.more) {
             members.extend(more);
         }
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(document)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], Json(document)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

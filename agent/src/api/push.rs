@@ -24,7 +24,9 @@ pub(super) async fn samples(
         return Err(Problem::not_found(format!("stream {stream} {why}")));
     };
     let body = body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(format!("a post has at most {BODY_BYTES_MAX} bytes; post fewer samples at once")),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::too_large(format!("a post has at most {BODY_BYTES_MAX} bytes; post fewer samples at once"))
+        }
         _ => Problem::bad_request(e.body_text()),
     })?;
     match intake.take(&body) {

@@ -71,7 +71,12 @@ pub(super) fn view(parts: &Parts) -> StatusView {
     let sync = parts.has_registry.then(|| parts.sync.borrow().clone());
     let deploy = parts.deploy.borrow().clone();
     let step = |stream: &StreamName| deploy.steps.iter().find(|step| step.stream == *stream).cloned();
-    let streams = parts.board.lanes().iter().zip(&parts.streams).map(|(lane, source)| StreamView { step: step(lane.stream()), ..stream(lane, source) });
+    let streams = parts
+        .board
+        .lanes()
+        .iter()
+        .zip(&parts.streams)
+        .map(|(lane, source)| StreamView { step: step(lane.stream()), ..stream(lane, source) });
     StatusView {
         device: parts.device.clone(),
         running: true,

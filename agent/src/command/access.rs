@@ -78,7 +78,12 @@ pub(super) struct Stopped<'a> {
 impl Access {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let socket = config.api.socket.clone();
-        Ok(Self { client: Client::new(&socket)?, device: config.device.clone(), state: State::paths(&config.state), socket })
+        Ok(Self {
+            client: Client::new(&socket)?,
+            device: config.device.clone(),
+            state: State::paths(&config.state),
+            socket,
+        })
     }
 
     pub(super) fn device(&self) -> &DeviceId {
@@ -116,7 +121,9 @@ impl Access {
             NoReply::Problem(StatusCode::NOT_FOUND, detail) => Trouble::NotFound(detail),
             NoReply::Problem(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE, detail) => Trouble::Usage(detail),
             NoReply::Problem(StatusCode::FORBIDDEN, detail) => Trouble::Refused(detail),
-            NoReply::Problem(status, detail) => Trouble::Failed(anyhow::anyhow!("the agent answered {status}: {detail}")),
+            NoReply::Problem(status, detail) => {
+                Trouble::Failed(anyhow::anyhow!("the agent answered {status}: {detail}"))
+            }
             NoReply::Failed(error) => Trouble::Failed(error),
         }
     }
@@ -124,7 +131,12 @@ impl Access {
     /// The journal of the agent that is down.
     pub(super) fn stopped(&self) -> Result<Stopped<'_>, Trouble> {
         let folder = self.journal();
-        let never = || Trouble::NotFound(format!("the agent is down and there is no journal in {}: it has never run here", folder.display()));
+        let never = || {
+            Trouble::NotFound(format!(
+                "the agent is down and there is no journal in {}: it has never run here",
+                folder.display()
+            ))
+        };
         if !folder.exists() {
             return Err(never());
         }
@@ -187,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_query_is_written_as_the_interface_takes_it() {
-        let query = Query { stream: Some("s".parse().unwrap()), since_ms: Some(0), until_ms: None, after: Some(7), limit: 5 };
+        let query =
+            Query { stream: Some("s".parse().unwrap()), since_ms: Some(0), until_ms: None, after: Some(7), limit: 5 };
         assert_eq!(path(&query, 3), "/v1/anomalies?limit=5&stream=s&since=1970-01-01T00:00:00.000Z&after=7&wait=3");
         assert_eq!(path(&Query { limit: 1, ..Query::default() }, 0), "/v1/anomalies?limit=1");
     }

@@ -131,7 +131,9 @@ pub(super) fn run(verb: &Anomalies, access: &Access, out: &Out) -> Result<Exit, 
 
 fn list(filter: &Filter, limit: usize, access: &Access, out: &Out) -> Result<Exit, Trouble> {
     if !(1..=QUERY_LIMIT_MAX).contains(&limit) {
-        return Err(Trouble::Usage(format!("--limit {limit} is out of range: 1 to {QUERY_LIMIT_MAX}; `anomalies export` gives all")));
+        return Err(Trouble::Usage(format!(
+            "--limit {limit} is out of range: 1 to {QUERY_LIMIT_MAX}; `anomalies export` gives all"
+        )));
     }
     let found = access.anomalies(&filter.query(None, limit), 0)?;
     if out.json() {
@@ -194,7 +196,10 @@ fn show(record: &str, access: &Access, out: &Out) -> Result<Exit, Trouble> {
     ];
     if let Some(verdict) = &anomaly.verdict {
         let note = verdict.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-        pairs.push(("verdict", format!("{} by {} at {}{note}", print::word(&verdict.verdict), verdict.by, print::time(&verdict.at))));
+        pairs.push((
+            "verdict",
+            format!("{} by {} at {}{note}", print::word(&verdict.verdict), verdict.by, print::time(&verdict.at)),
+        ));
     }
     out.pairs(&pairs)?;
     let row = |c: &vedette_protocol::record::Contribution| {
@@ -267,7 +272,14 @@ fn tell(anomaly: &AnomalyView, out: &Out) -> std::io::Result<()> {
     ))
 }
 
-fn ack(record: &str, verdict: Judged, by: &str, note: Option<&String>, access: &Access, out: &Out) -> Result<Exit, Trouble> {
+fn ack(
+    record: &str,
+    verdict: Judged,
+    by: &str,
+    note: Option<&String>,
+    access: &Access,
+    out: &Out,
+) -> Result<Exit, Trouble> {
     let verdict = match verdict {
         Judged::FalseAlarm => Verdict::FalseAlarm,
         Judged::Confirmed => Verdict::Confirmed,
@@ -333,7 +345,11 @@ fn csv_line(a: &AnomalyView) -> String {
         verdict.map_or_else(String::new, |v| v.by.clone()),
     ];
     let quoted = |field: &String| {
-        if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.clone() }
+        if field.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.clone()
+        }
     };
     fields.iter().map(quoted).collect::<Vec<String>>().join(",")
 }

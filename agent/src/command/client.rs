@@ -45,7 +45,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(socket: &Path) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("couldn't start the runtime")?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("couldn't start the runtime")?;
         Ok(Self { socket: socket.to_owned(), runtime })
     }
 
@@ -60,19 +61,32 @@ impl Client {
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> Result<T, NoReply> {
         let (status, bytes) = self.runtime.block_on(async {
             let asked = tokio::time::timeout(ANSWER_WITHIN, self.exchange(method, path, body)).await;
-            asked.map_err(|_| anyhow::anyhow!("the agent did not answer within {} s on {}", ANSWER_WITHIN.as_secs(), self.socket.display()))?
+            asked.map_err(|_| {
+                anyhow::anyhow!(
+                    "the agent did not answer within {} s on {}",
+                    ANSWER_WITHIN.as_secs(),
+                    self.socket.display()
+                )
+            })?
         })?;
         if !status.is_success() {
             return Err(NoReply::Problem(status, detail(&bytes)));
         }
-        Ok(serde_json::from_slice(&bytes).with_context(|| format!("couldn't understand the agent's answer to {path}; is it another version?"))?)
+        Ok(serde_json::from_slice(&bytes)
+            .with_context(|| format!("couldn't understand the agent's answer to {path}; is it another version?"))?)
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), NoReply> {
         let stream = match UnixStream::connect(&self.socket).await {
             Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Err(NoReply::Down),
-            Err(error) => return Err(anyhow::Error::new(error).context(format!("couldn't open the agent's socket {}", self.socket.display())).into()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Err(NoReply::Down);
+            }
+            Err(error) => {
+                return Err(anyhow::Error::new(error)
+                    .context(format!("couldn't open the agent's socket {}", self.socket.display()))
+                    .into());
+            }
         };
         let talk = async {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

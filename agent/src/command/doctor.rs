@@ -60,9 +60,17 @@ pub(super) fn run(config: &Config, access: &Access, out: &Out) -> Result<Exit, T
 fn agent(access: &Access) -> Result<Check, Trouble> {
     let check = "agent";
     Ok(match access.live::<StatusView>("/v1/status")? {
-        None => Check { check, found: Found::Note, says: format!("down: nobody listens on {}", access.socket().display()) },
-        Some(StatusView { degraded: Some(why), .. }) => Check { check, found: Found::Bad, says: format!("runs, but the disk refuses: {why}") },
-        Some(status) => Check { check, found: Found::Ok, says: format!("{} runs, {} streams", status.agent_version, status.streams.len()) },
+        None => {
+            Check { check, found: Found::Note, says: format!("down: nobody listens on {}", access.socket().display()) }
+        }
+        Some(StatusView { degraded: Some(why), .. }) => {
+            Check { check, found: Found::Bad, says: format!("runs, but the disk refuses: {why}") }
+        }
+        Some(status) => Check {
+            check,
+            found: Found::Ok,
+            says: format!("{} runs, {} streams", status.agent_version, status.streams.len()),
+        },
     })
 }
 
@@ -70,9 +78,17 @@ fn journal(access: &Access) -> Check {
     let check = "journal";
     let folder = access.journal();
     match vedette_journal::stat(&folder) {
-        Ok(stat) if stat.damage.is_empty() => Check { check, found: Found::Ok, says: format!("{} records in {} bytes", stat.next_sequence, stat.bytes) },
-        Ok(stat) => Check { check, found: Found::Bad, says: format!("{} stretches cannot be read; what is behind them can", stat.damage.len()) },
-        Err(_) if !folder.exists() => Check { check, found: Found::Note, says: format!("none yet in {}", folder.display()) },
+        Ok(stat) if stat.damage.is_empty() => {
+            Check { check, found: Found::Ok, says: format!("{} records in {} bytes", stat.next_sequence, stat.bytes) }
+        }
+        Ok(stat) => Check {
+            check,
+            found: Found::Bad,
+            says: format!("{} stretches cannot be read; what is behind them can", stat.damage.len()),
+        },
+        Err(_) if !folder.exists() => {
+            Check { check, found: Found::Note, says: format!("none yet in {}", folder.display()) }
+        }
         Err(error) => Check { check, found: Found::Bad, says: error.to_string() },
     }
 }
@@ -86,15 +102,23 @@ fn disk(state: &Path) -> Check {
             let found = if free < FREE_BYTES_MIN { Found::Bad } else { Found::Ok };
             Check { check, found, says: format!("{} MB free for {}", free / 1_000_000, state.display()) }
         }
-        Err(error) => Check { check, found: Found::Bad, says: format!("couldn't look at {}: {error}", existing.display()) },
+        Err(error) => {
+            Check { check, found: Found::Bad, says: format!("couldn't look at {}: {error}", existing.display()) }
+        }
     }
 }
 
 fn clock() -> Check {
     let check = "clock";
     match Clock::start().map(|clock| clock.stamp().quality) {
-        Ok(Quality::System | Quality::Attested) => Check { check, found: Found::Ok, says: "the system's clock is plausible".to_owned() },
-        Ok(Quality::Floor | Quality::None) => Check { check, found: Found::Bad, says: "the system's clock is before 2026: set it, or times in records are guesses".to_owned() },
+        Ok(Quality::System | Quality::Attested) => {
+            Check { check, found: Found::Ok, says: "the system's clock is plausible".to_owned() }
+        }
+        Ok(Quality::Floor | Quality::None) => Check {
+            check,
+            found: Found::Bad,
+            says: "the system's clock is before 2026: set it, or times in records are guesses".to_owned(),
+        },
         Err(error) => Check { check, found: Found::Bad, says: format!("{error:#}") },
     }
 }
@@ -111,6 +135,10 @@ fn broker(config: &Config) -> Check {
     });
     match reached {
         Ok(_) => Check { check, found: Found::Ok, says: format!("{broker} accepts connections") },
-        Err(error) => Check { check, found: Found::Bad, says: format!("couldn't reach {broker}: {error}; records wait in the journal meanwhile") },
+        Err(error) => Check {
+            check,
+            found: Found::Bad,
+            says: format!("couldn't reach {broker}: {error}; records wait in the journal meanwhile"),
+        },
     }
 }

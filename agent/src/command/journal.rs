@@ -33,7 +33,8 @@ pub(super) fn stat(access: &Access, out: &Out) -> Result<Exit, Trouble> {
     let mut kinds = BTreeMap::new();
     let mut reader = Reader::open(&access.journal(), 0).map_err(anyhow::Error::from)?;
     while let Some(entry) = reader.next().map_err(anyhow::Error::from)? {
-        let name = RecordKind::from_code(entry.kind).map_or_else(|| format!("kind {}", entry.kind), |kind| print::word(&kind));
+        let name =
+            RecordKind::from_code(entry.kind).map_or_else(|| format!("kind {}", entry.kind), |kind| print::word(&kind));
         *kinds.entry(name).or_insert(0) += 1;
     }
     let stat = StatView {
@@ -56,9 +57,19 @@ pub(super) fn stat(access: &Access, out: &Out) -> Result<Exit, Trouble> {
         ("epoch", stat.epoch.to_string()),
         ("records", format!("{} up to {}", stat.first_sequence, stat.next_sequence)),
         ("segments", format!("{}, {} bytes", stat.segments, stat.bytes)),
-        ("damage", if stat.damage == 0 && stat.skipped == 0 { "none".to_owned() } else { format!("{} stretches, {} passed over", stat.damage, stat.skipped) }),
+        (
+            "damage",
+            if stat.damage == 0 && stat.skipped == 0 {
+                "none".to_owned()
+            } else {
+                format!("{} stretches, {} passed over", stat.damage, stat.skipped)
+            },
+        ),
     ])?;
     out.line("")?;
-    out.table(&["KIND", "RECORDS"], stat.kinds.iter().map(|(kind, count)| vec![Cell::new(kind), Cell::new(count)]).collect())?;
+    out.table(
+        &["KIND", "RECORDS"],
+        stat.kinds.iter().map(|(kind, count)| vec![Cell::new(kind), Cell::new(count)]).collect(),
+    )?;
     Ok(Exit::Ok)
 }

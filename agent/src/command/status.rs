@@ -12,7 +12,9 @@ use crate::api::view::{StatusView, StreamView};
 pub(super) fn run(access: &Access, out: &Out) -> Result<Exit, Trouble> {
     let (status, exit) = match access.live("/v1/status")? {
         Some(status) => (status, Exit::Ok),
-        None => (from_journal(access, &access.stopped().map_err(|trouble| never_ran(access, trouble))?)?, Exit::Offline),
+        None => {
+            (from_journal(access, &access.stopped().map_err(|trouble| never_ran(access, trouble))?)?, Exit::Offline)
+        }
     };
     if out.json() {
         out.object(&status)?;
@@ -25,7 +27,10 @@ pub(super) fn run(access: &Access, out: &Out) -> Result<Exit, Trouble> {
 /// An agent that is down is offline also when it has never run.
 fn never_ran(access: &Access, trouble: Trouble) -> Trouble {
     match trouble {
-        Trouble::NotFound(_) => Trouble::Down(format!("the agent is down (nobody listens on {}) and has never run here", access.socket().display())),
+        Trouble::NotFound(_) => Trouble::Down(format!(
+            "the agent is down (nobody listens on {}) and has never run here",
+            access.socket().display()
+        )),
         other @ (Trouble::Refused(_) | Trouble::Down(_) | Trouble::Usage(_) | Trouble::Failed(_)) => other,
     }
 }
@@ -80,7 +85,10 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
     let mut pairs = vec![
         ("device", status.device.to_string()),
         ("agent", agent),
-        ("journal", format!("epoch {}, {} records, {} on the disk", status.epoch, status.next_sequence, status.committed)),
+        (
+            "journal",
+            format!("epoch {}, {} records, {} on the disk", status.epoch, status.next_sequence, status.committed),
+        ),
     ];
     if let Some(registry) = &status.registry {
         let link = match (&registry.lost, registry.connected) {
@@ -92,7 +100,12 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
         pairs.push(("registry", format!("{link}, has {acked} records, assignment {}", registry.assignment_version)));
         pairs.extend(registry.refusal.iter().map(|why| ("refused", why.clone())));
     }
-    pairs.extend(status.degraded.iter().map(|why| ("degraded", format!("{why}; {} records wait, {} are lost", status.held, status.lost))));
+    pairs.extend(
+        status
+            .degraded
+            .iter()
+            .map(|why| ("degraded", format!("{why}; {} records wait, {} are lost", status.held, status.lost))),
+    );
     out.pairs(&pairs)?;
     out.line("")?;
     let row = |s: &StreamView| {
@@ -110,7 +123,18 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
             Cell::new(format!("{} / {}", wait(s.wait_p50_us), wait(s.wait_p99_us))),
         ]
     };
-    let header = ["STREAM", "SOURCE", "STATE", "MODEL", "SINCE", "NEXT ROW", "SCORED", "ANOMALIES", "DROPPED", "WAIT µs p50 / p99"];
+    let header = [
+        "STREAM",
+        "SOURCE",
+        "STATE",
+        "MODEL",
+        "SINCE",
+        "NEXT ROW",
+        "SCORED",
+        "ANOMALIES",
+        "DROPPED",
+        "WAIT µs p50 / p99",
+    ];
     out.table(&header, status.streams.iter().map(row).collect())?;
     Ok(())
 }

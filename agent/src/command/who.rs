@@ -27,7 +27,9 @@ pub(super) fn run(asked: &Asked, access: &Access, out: &Out) -> Result<Exit, Tro
             pairs.push(("artifact", artifact.to_string()));
             pairs.push(("manifest", manifest.to_string()));
         }
-        ScoredBy::Baseline { .. } => pairs.push(("", "the built-in baseline: no model was in charge or able to score".to_owned())),
+        ScoredBy::Baseline { .. } => {
+            pairs.push(("", "the built-in baseline: no model was in charge or able to score".to_owned()))
+        }
     }
     let run = &who.run;
     pairs.push(("rows", format!("{} up to {}", run.first_row, models::end(run))));

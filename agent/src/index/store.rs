@@ -82,7 +82,14 @@ impl Step {
                 self.verdicts.insert(record.sequence, entry.payload.clone());
             }
             Some(
-                Body::Boot { .. } | Body::Swap(_) | Body::Gap { .. } | Body::Clock { .. } | Body::Config { .. } | Body::Drop(_) | Body::Ack { .. } | Body::Deploy(_),
+                Body::Boot { .. }
+                | Body::Swap(_)
+                | Body::Gap { .. }
+                | Body::Clock { .. }
+                | Body::Config { .. }
+                | Body::Drop(_)
+                | Body::Ack { .. }
+                | Body::Deploy(_),
             )
             | None => {}
         }
@@ -94,7 +101,11 @@ impl Store {
     pub(super) fn open(folder: &Path, epoch: u64, bytes_max: u64) -> anyhow::Result<Self> {
         let path = folder.to_owned();
         let opened = catch_unwind(move || {
-            let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).mode(Mode::HighThroughput);
+            let config = sled::Config::new()
+                .path(path)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .mode(Mode::HighThroughput);
             config.open()
         });
         let db = match opened {
@@ -184,7 +195,9 @@ impl Store {
         let by_time = query.stream.is_some() || query.since_ms.is_some() || query.until_ms.is_some();
         let mut sequences = match (by_time, query.after) {
             (true, _) => self.by_time(query)?,
-            (false, Some(after)) => sequences(self.db.range(key(b's', after.saturating_add(1))..=key(b's', u64::MAX)).take(limit))?,
+            (false, Some(after)) => {
+                sequences(self.db.range(key(b's', after.saturating_add(1))..=key(b's', u64::MAX)).take(limit))?
+            }
             (false, None) => sequences(self.db.scan_prefix(b"s").rev().take(limit))?,
         };
         sequences.sort_unstable();
@@ -232,7 +245,8 @@ pub(super) fn set_aside(folder: &Path) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&aside).with_context(|| format!("couldn't delete {}", aside.display()))?;
     }
     if folder.exists() {
-        std::fs::rename(folder, &aside).with_context(|| format!("couldn't move {} to {}", folder.display(), aside.display()))?;
+        std::fs::rename(folder, &aside)
+            .with_context(|| format!("couldn't move {} to {}", folder.display(), aside.display()))?;
     }
     Ok(())
 }
@@ -246,7 +260,9 @@ fn anomaly(payload: &[u8]) -> anyhow::Result<(Anomaly, i64)> {
 
 fn judgement(payload: &[u8]) -> anyhow::Result<Option<Judgement>> {
     Ok(match cbor::from_canonical::<Record>(payload)? {
-        Record { stamp, body: Body::Verdict { verdict, by, note, .. } } => Some(Judgement { verdict, by, note, at_ms: stamp.wall_ms }),
+        Record { stamp, body: Body::Verdict { verdict, by, note, .. } } => {
+            Some(Judgement { verdict, by, note, at_ms: stamp.wall_ms })
+        }
         Record { .. } => None,
     })
 }

@@ -90,7 +90,9 @@ impl Admission {
     pub fn restore(&mut self, run: DroppedRun) {
         self.open = Some(match self.open.take() {
             None => run,
-            Some(later) => DroppedRun { first_row: run.first_row, last_row: later.last_row, count: run.count + later.count },
+            Some(later) => {
+                DroppedRun { first_row: run.first_row, last_row: later.last_row, count: run.count + later.count }
+            }
         });
     }
 
@@ -161,7 +163,9 @@ mod tests {
         let start = Instant::now();
         let mut admission = Admission::new(Bucket::new(1, 1, start));
         admission.admit(0, start);
-        let reports = (1..=2 * DROP_REPORT_ROWS).filter(|row| matches!(admission.admit(*row, start), Verdict::Drop(Some(_)))).count();
+        let reports = (1..=2 * DROP_REPORT_ROWS)
+            .filter(|row| matches!(admission.admit(*row, start), Verdict::Drop(Some(_))))
+            .count();
         assert_eq!(reports, 2);
     }
 

@@ -71,7 +71,9 @@ impl Worker {
             let now = self.clock.now();
             let may_write = self.retry_at.is_none_or(|at| now >= at);
             let closing = matches!(turn, Turn::Close);
-            if closing || (may_write && (!self.waiting.is_empty() || self.journal.commit_due(now) || self.retry_at.is_some())) {
+            if closing
+                || (may_write && (!self.waiting.is_empty() || self.journal.commit_due(now) || self.retry_at.is_some()))
+            {
                 self.commit(now);
             } else if !may_write {
                 self.refuse_waiting();
@@ -152,7 +154,14 @@ impl Worker {
                 ledger.note(sequence, record.stamp.wall_ms, swap);
             }
             Body::Anomaly(_) => self.state.anomalies += 1,
-            Body::Boot { .. } | Body::Gap { .. } | Body::Clock { .. } | Body::Config { .. } | Body::Drop(_) | Body::Verdict { .. } | Body::Ack { .. } | Body::Deploy(_) => {}
+            Body::Boot { .. }
+            | Body::Gap { .. }
+            | Body::Clock { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Verdict { .. }
+            | Body::Ack { .. }
+            | Body::Deploy(_) => {}
         }
         Ok(sequence)
     }

@@ -53,8 +53,12 @@ impl Lane {
         if let Err(problem) = scorer.swap(model) {
             tracing::error!(stream = %stream, problem = %problem, "the model of the last run no longer fits the stream; the baseline scores it");
         }
-        let running =
-            Running { by: scorer.running().clone(), first_row: next_row, since_ms: clock.wall_ms(), reason: SwapReason::Start };
+        let running = Running {
+            by: scorer.running().clone(),
+            first_row: next_row,
+            since_ms: clock.wall_ms(),
+            reason: SwapReason::Start,
+        };
         Self {
             report: Arc::new(LaneReport::new(stream.clone(), running, next_row)),
             admission: Admission::new(Bucket::new(anomaly_rate, anomaly_burst, clock.now())),
@@ -120,7 +124,9 @@ impl Lane {
         if self.owed.len() >= OWED_SWAPS_MAX {
             return Err(SwapError::NotRecordable);
         }
-        self.scorer.swap(model).map_err(|problem| SwapError::Mismatch { stream: self.stream.clone(), problem: problem.to_string() })?;
+        self.scorer
+            .swap(model)
+            .map_err(|problem| SwapError::Mismatch { stream: self.stream.clone(), problem: problem.to_string() })?;
         self.take_charge(reason);
         tracing::info!(stream = %self.stream, by = ?self.scorer.running(), first_row = self.next_row, reason = ?reason, "another scorer from here on");
         Ok(self.next_row)
@@ -276,7 +282,13 @@ impl Lane {
         if self.entry.as_ref().is_some_and(|entry| entry.by == *by) {
             return;
         }
-        let entry = Swap { stream: self.stream.clone(), first_row: decision.row, reserved: RESERVED_ROWS, by: by.clone(), reason };
+        let entry = Swap {
+            stream: self.stream.clone(),
+            first_row: decision.row,
+            reserved: RESERVED_ROWS,
+            by: by.clone(),
+            reason,
+        };
         if self.owed.len() >= OWED_SWAPS_MAX {
             // The disk refuses for long: the newest entry tells the truth about the rows to come.
             self.owed.pop_back();

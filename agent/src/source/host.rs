@@ -16,7 +16,7 @@ use vedette_protocol::id::{SignalName, Unit};
 use vedette_scoring::{Sample, Schema};
 
 use super::{Doing, Feed};
-use crate::config;
+use crate::{clock, config};
 
 /// Temperatures reported: a server has dozens, and each costs a signal.
 const TEMPERATURES_MAX: usize = 8;
@@ -66,7 +66,8 @@ impl Host {
     /// When the system does not answer at all (no `/proc`).
     pub fn open(settings: &config::Host) -> anyhow::Result<Self> {
         let sensors = Sensors::open().context("couldn't read this machine's metrics")?;
-        let mut signals: Vec<(SignalName, Option<Unit>)> = Vec::with_capacity(SIGNALS.len() + sensors.temperatures.len());
+        let mut signals: Vec<(SignalName, Option<Unit>)> =
+            Vec::with_capacity(SIGNALS.len() + sensors.temperatures.len());
         for (name, unit) in SIGNALS {
             signals.push((name.parse()?, Some(unit.parse()?)));
         }
@@ -137,7 +138,7 @@ impl Sensors {
             networks,
             components,
             temperatures,
-            traffic: (received, sent, Instant::now()),
+            traffic: (received, sent, clock::timer_now().into_std()),
         })
     }
 
@@ -201,7 +202,8 @@ fn rate(before: u64, after: u64, seconds: f64) -> f32 {
 
 /// `temperature:` and the label in the letters that a signal's name may have, with a number when two are alike.
 fn temperature_name(label: &str, taken: &[(SignalName, Option<Unit>)]) -> anyhow::Result<SignalName> {
-    let plain: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(40).collect();
+    let plain: String =
+        label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(40).collect();
     let mut name: SignalName = format!("temperature:{plain}").parse()?;
     let mut number = 2;
     while taken.iter().any(|(known, _)| *known == name) {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use vedette_protocol::time::parse_ms;
 use vedette_scoring::{Sample, Schema};
 
@@ -83,14 +83,15 @@ pub fn parse(bytes: &[u8], format: Format, schema: &Schema, now_ms: i64) -> Resu
     }
     let message: Message = match format {
         Format::Json => serde_json::from_slice(bytes).map_err(|e| MessageError::Malformed(e.to_string()))?,
-        Format::Cbor => {
-            vedette_protocol::cbor::decode(bytes, MESSAGE_BYTES_MAX).map_err(|e| MessageError::Malformed(e.to_string()))?
-        }
+        Format::Cbor => vedette_protocol::cbor::decode(bytes, MESSAGE_BYTES_MAX)
+            .map_err(|e| MessageError::Malformed(e.to_string()))?,
     };
     let mut values = vec![f32::NAN; schema.len()].into_boxed_slice();
     for (name, reading) in message.values {
         let at = name.parse().ok().and_then(|signal| schema.index_of(&signal));
-        let Some(value) = at.and_then(|at| values.get_mut(at)) else { return Err(MessageError::UnknownSignal(shortened(&name))) };
+        let Some(value) = at.and_then(|at| values.get_mut(at)) else {
+            return Err(MessageError::UnknownSignal(shortened(&name)));
+        };
         *value = number(name, reading)?;
     }
     Ok(Sample { at_ms: message.at.map_or(now_ms, |at| at.0), values })

@@ -86,7 +86,12 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     /// One connection's life; gives the reason of its end, or an error when the scorer has ended.
-    async fn listen(&mut self, publisher: &Publisher, mut events: Events, backoff: &mut Backoff) -> Result<String, Ended> {
+    async fn listen(
+        &mut self,
+        publisher: &Publisher,
+        mut events: Events,
+        backoff: &mut Backoff,
+    ) -> Result<String, Ended> {
         loop {
             match events.next().await {
                 Event::Connected => {
@@ -104,10 +109,15 @@ impl Listener<'_> {
 
     async fn take(&mut self, topic: &str, payload: &[u8]) -> Result<(), Ended> {
         let taken = self.feed.clock.now();
-        let parsed = message::parse(payload, self.source.settings.format, &self.source.schema, self.feed.clock.wall_ms());
+        let parsed =
+            message::parse(payload, self.source.settings.format, &self.source.schema, self.feed.clock.wall_ms());
         let sample = parsed.and_then(|sample| {
             let last_ms = self.last_ms;
-            if sample.at_ms < last_ms { Err(MessageError::Backwards { at_ms: sample.at_ms, last_ms }) } else { Ok(sample) }
+            if sample.at_ms < last_ms {
+                Err(MessageError::Backwards { at_ms: sample.at_ms, last_ms })
+            } else {
+                Ok(sample)
+            }
         });
         match sample {
             Ok(sample) => {

@@ -33,7 +33,9 @@ pub enum PushError {
         waiting: usize,
     },
     /// More samples than the queue can ever hold.
-    #[error("{samples} samples in one post, the stream's queue holds {queue} (`queue` in the configuration); post fewer at once")]
+    #[error(
+        "{samples} samples in one post, the stream's queue holds {queue} (`queue` in the configuration); post fewer at once"
+    )]
     TooMany {
         /// Samples posted.
         samples: usize,

@@ -63,7 +63,9 @@ impl Replay {
             }
         });
         let played = match thread {
-            Ok(_handle) => ended.await.map_err(|_| "its thread died".to_owned()).and_then(|r| r.map_err(|e| e.to_string())),
+            Ok(_handle) => {
+                ended.await.map_err(|_| "its thread died".to_owned()).and_then(|r| r.map_err(|e| e.to_string()))
+            }
             Err(error) => Err(format!("couldn't start its thread: {error}")),
         };
         match played {
@@ -77,7 +79,8 @@ impl Replay {
 
     fn play(self, feed: &Feed, shutdown: &CancellationToken, runtime: &Handle) -> Result<(), ReplayError> {
         let Self { settings, options, mut file } = self;
-        let mut player = Player { feed, shutdown, runtime, pace: Pace::new(settings.speed), waiting: Vec::new(), gone: false };
+        let mut player =
+            Player { feed, shutdown, runtime, pace: Pace::new(settings.speed), waiting: Vec::new(), gone: false };
         let mut shift_ms = 0;
         loop {
             let (mut first_ms, mut last_ms, mut step_ms) = (None, 0, 1);

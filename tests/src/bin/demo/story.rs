@@ -70,8 +70,9 @@ fn build_programs() -> anyhow::Result<()> {
         return Ok(());
     };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    eprintln!("Building vedette-agent, vedette-registry and vedette (minutes the first time) …");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--release", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
+    command.args(["build", "--release", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
     let status = command.status().context("couldn't run cargo")?;
     anyhow::ensure!(status.success(), "cargo couldn't build the programs");
     Ok(())

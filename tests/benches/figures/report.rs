@@ -8,9 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::machine::Machine;
 
 /// What the Markdown file says before its tables.
-const ABOUT: &str = "Made by `ci/bench --markdown tests/BENCHMARKS.md`, not edited by hand. Other work on the machine shows in p99 and rows/s \
-     first; the p50 and the ratios hold best."; \
-the machine may have had other work.";
+const ABOUT: &str = "Made by `ci/bench --markdown tests/BENCHMARKS.md`, not edited by hand. Other work on the machine shows \
+    in p99 and rows/s first; the p50 and the ratios hold best.";
 
 /// One value of a table.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 //! | `http.listen` | `127.0.0.1:8080` | address of the REST API; port 0 takes a free one |
 //! | `http.max_artifact` | `256MiB` | largest file, 1 KiB to 256 MiB |
 //! | `http.max_body` | `1MiB` | largest JSON body, 1 KiB to 16 MiB |
-//! | `broker.embedded` | `true` | run a broker in this process |
+//! | `broker.embedded` | `true` without `url` | run a broker in this process |
 //! | `broker.listen` | `127.0.0.1:1883` | where the embedded one listens; port 0 takes a free one |
 //! | `broker.url` | – | the broker to use instead, `mqtt://host:port` |
 //! | `keys.trust` | `keys/trust.toml` | public keys of the roles `models` and `fleet` |
@@ -129,10 +129,10 @@ struct RawHttp {
     max_body: SizeText,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawBroker {
-    embedded: bool,
+    embedded: Option<bool>,
     listen: Option<SocketAddr>,
     url: Option<String>,
 }
@@ -169,12 +169,6 @@ impl Default for RawHttp {
             max_artifact: SizeText::new(MAX_ARTIFACT_BYTES),
             max_body: SizeText::new(BODY_BYTES),
         }
-    }
-}
-
-impl Default for RawBroker {
-    fn default() -> RawBroker {
-        RawBroker { embedded: true, listen: None, url: None }
     }
 }
 
@@ -255,26 +249,22 @@ fn check(raw: Raw, folder: &Path, place: &str) -> anyhow::Result<Config> {
 }
 
 fn check_broker(raw: RawBroker, place: &str) -> Result<Broker, SettingsError> {
-    match raw {
-        RawBroker { embedded: true, listen, url: None } => {
+    let refuse = |key, problem: &str| Err(SettingsError::of_key(place, key, problem));
+    match (raw.embedded, raw.listen, raw.url) {
+        (None | Some(true), listen, None) => {
             Ok(Broker::Embedded { listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 1883))) })
         }
-        RawBroker { embedded: true, listen: _, url: Some(_) } => Err(SettingsError::of_key(
-            place,
-            "broker.url",
-            "names a broker elsewhere while the embedded one is on: set `embedded = false` to use it, or remove `url`",
-        )),
-        RawBroker { embedded: false, listen: None, url: Some(url) } => Ok(Broker::External { url }),
-        RawBroker { embedded: false, listen: Some(_), url: _ } => Err(SettingsError::of_key(
-            place,
-            "broker.listen",
-            "is where the embedded broker listens, and that is off: remove `listen`",
-        )),
-        RawBroker { embedded: false, listen: None, url: None } => Err(SettingsError::of_key(
-            place,
+        (None | Some(false), None, Some(url)) => Ok(Broker::External { url }),
+        (Some(true), _, Some(_)) => {
+            refuse("broker.url", "names a broker elsewhere while `embedded = true`: remove one of the two")
+        }
+        (None | Some(false), Some(_), Some(_)) | (Some(false), Some(_), None) => {
+            refuse("broker.listen", "is where the embedded broker listens, and that is off: remove `listen`")
+        }
+        (Some(false), None, None) => refuse(
             "broker.url",
             "is missing: with `embedded = false` say which broker to use, as in \"mqtt://127.0.0.1:1883\"",
-        )),
+        ),
     }
 }
 
@@ -346,14 +336,16 @@ mod tests {
 
     #[test]
     fn one_line_names_another_broker() {
-        let config = read("broker = { embedded = false, url = \"mqtt://10.0.0.5:1883\" }").unwrap();
+        let config = read("broker.url = \"mqtt://10.0.0.5:1883\"").unwrap();
         assert_eq!(config.broker, Broker::External { url: "mqtt://10.0.0.5:1883".to_owned() });
     }
 
     #[test]
     fn a_broker_that_is_both_here_and_elsewhere_is_refused() {
-        let said = refusal("[broker]\nurl = \"mqtt://10.0.0.5:1883\"");
-        assert!(said.contains("broker.url") && said.contains("embedded = false"), "{said}");
+        let said = refusal("[broker]\nembedded = true\nurl = \"mqtt://10.0.0.5:1883\"");
+        assert!(said.contains("broker.url") && said.contains("remove one"), "{said}");
+        let said = refusal("[broker]\nlisten = \"127.0.0.1:0\"\nurl = \"mqtt://10.0.0.5:1883\"");
+        assert!(said.contains("broker.listen") && said.contains("remove `listen`"), "{said}");
         let said = refusal("[broker]\nembedded = false");
         assert!(said.contains("broker.url") && said.contains("is missing"), "{said}");
     }

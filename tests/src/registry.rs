@@ -45,8 +45,8 @@ impl Registry {
         .ok()
         .context("couldn't make the keys")?;
         let broker_lines = match broker {
-            Broker::Embedded => "embedded = true\nlisten = \"127.0.0.1:0\"".to_owned(),
-            Broker::External(url) => format!("embedded = false\nurl = \"{url}\""),
+            Broker::Embedded => "listen = \"127.0.0.1:0\"".to_owned(),
+            Broker::External(url) => format!("url = \"{url}\""),
         };
         let text = format!(
             "state = \"state\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n[broker]\n{broker_lines}\n\n[keys]\ntrust = \"keys/trust.toml\"\nfleet = \"keys/fleet.key\"\n"

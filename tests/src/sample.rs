@@ -19,6 +19,9 @@ pub const INCIDENT_END_ROW: u64 = 2520;
 /// The row after the day that version 2 was trained on.
 pub const TRAINED_ROW: u64 = 3960;
 
+/// The first row of the next incident after [`TRAINED_ROW`]; it lasts three rows.
+pub const NEXT_INCIDENT_ROW: u64 = 5013;
+
 /// The labelled test part.
 #[must_use]
 pub fn test_file() -> PathBuf {

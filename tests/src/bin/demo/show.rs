@@ -14,6 +14,9 @@ const QUIET_ROWS: u64 = 30;
 /// In a long episode, one line each time its length doubles past this many rows.
 const FIRST_REMINDER_ROWS: u64 = 512;
 
+/// A signal with a smaller share of an anomaly is not named.
+const LEAST_SHARE: f64 = 0.02;
+
 /// The demo's screen: text above, a progress bar below when somebody looks.
 pub(crate) struct Screen {
     bar: ProgressBar,
@@ -87,7 +90,9 @@ impl Episodes {
 fn readable(anomaly: &Value) -> String {
     let text = |key: &str| anomaly[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| anomaly[key].as_f64().unwrap_or(f64::NAN);
-    let top: Vec<String> = anomaly["top"].as_array().into_iter().flatten().take(3).map(signal).collect();
+    let worth_naming = |c: &&Value| c["share"].as_f64().is_some_and(|share| share >= LEAST_SHARE);
+    let top = anomaly["top"].as_array().into_iter().flatten().filter(worth_naming);
+    let top: Vec<String> = top.take(3).map(signal).collect();
     format!(
         "  {}  {} row {:<5} {:>6.2} > {:.2}  {}  by {}",
         text("at").replace('T', " ").trim_end_matches(".000Z").trim_end_matches('Z'),

@@ -4,6 +4,8 @@
 
 #[path = "pipeline/deploy.rs"]
 mod deploy;
+#[path = "pipeline/local.rs"]
+mod local;
 #[path = "pipeline/sync.rs"]
 mod sync;
 

@@ -44,3 +44,20 @@ fn refusal(error: &PushError) -> Problem {
         PushError::Stopping => Problem::stopping(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::http::header::RETRY_AFTER;
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_answered_with_busy_and_when_to_come_again() {
+        let response = refusal(&PushError::Busy { waiting: 9 }).into_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), "1");
+    }
+}

@@ -1,5 +1,7 @@
 //! The way of a model onto a device: real seals, real files, real trials; only the broker is a pair of channels.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -113,17 +115,26 @@ struct Device {
     driver: JoinHandle<anyhow::Result<()>>,
 }
 
-fn configuration(dir: &tempfile::TempDir, trust: &Trust) -> Config {
+/// The deploy settings of most tests: patient with a trial on a busy machine.
+const PATIENT: &str = "trial_deadline = \"20s\"";
+
+fn configuration(dir: &tempfile::TempDir, trust: &Trust, deploy: &str) -> Config {
     std::fs::write(dir.path().join("trust.toml"), trust.to_toml()).unwrap();
-    let text = "device = \"box\"\nstate = \"state\"\n[registry]\nbroker = \"mqtt://127.0.0.1:1\"\n[deploy]\nretry = \"100ms\"\ntrial_deadline = \"20s\"\n[[stream]]\nname = \"server\"\nsource = \"host\"\n";
+    let text = format!(
+        "device = \"box\"\nstate = \"state\"\n[registry]\nbroker = \"mqtt://127.0.0.1:1\"\n[deploy]\nretry = \"100ms\"\n{deploy}\n[[stream]]\nname = \"server\"\nsource = \"host\"\n"
+    );
     std::fs::write(dir.path().join("agent.toml"), text).unwrap();
     config::load(&dir.path().join("agent.toml")).unwrap()
 }
 
 impl Device {
     fn start(dir: tempfile::TempDir, trust: &Trust) -> Self {
+        Self::start_with(dir, trust, PATIENT)
+    }
+
+    fn start_with(dir: tempfile::TempDir, trust: &Trust, deploy: &str) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
-        let config = configuration(&dir, trust);
+        let config = configuration(&dir, trust, deploy);
         let registry = config.registry.clone().unwrap();
         let (clock, state) = (Clock::start().unwrap(), State::open(&config.state).unwrap());
         let (writer, _) = Journal::open(&state.journal(), Options::new(7)).unwrap();
@@ -405,6 +416,26 @@ async fn a_file_that_the_registry_does_not_have_yet_is_waited_for() {
     .await;
     assert_eq!(device.stage(), Some(Stage::Verified));
     fleet.blobs = later;
+    device.runs_to(&fleet, fleet.assign(1, &v1), Stage::Live).await;
+    device.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_stored_before_it_is_begun() {
+    let mut fleet = Fleet::new();
+    let v1 = fleet.push("demo/v1");
+    let mut device = Device::start(tempfile::tempdir().unwrap(), &fleet.trust());
+    // A folder where the new state would be written: nothing can be stored.
+    let in_the_way = device.dir.path().join("state/deploy.cbor.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    device.assignments.send(fleet.assign(1, &v1)).await.unwrap();
+    until("it waits for the disk", async || {
+        device.view.borrow().waiting.iter().any(|(_, why)| why.contains("couldn't store"))
+    })
+    .await;
+    assert!(device.requests.try_recv().is_err(), "nobody is asked for a manifest");
+    assert_eq!(device.stage(), Some(Stage::Assigned));
+    std::fs::remove_dir(&in_the_way).unwrap();
     device.runs_to(&fleet, fleet.assign(1, &v1), Stage::Live).await;
     device.stop().await;
 }

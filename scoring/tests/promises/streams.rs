@@ -179,10 +179,19 @@ fn nan_from_a_model_is_its_fault_and_the_baseline_stands_in() {
 }
 
 #[test]
+fn a_graph_that_names_no_signals_leaves_that_to_the_baseline() {
+    let model = tiny("score", ModelKind::Score { score: "score".into(), contribution: None }, |_| ());
+    let mut rows: Vec<[f32; 2]> = (0..400).map(|i| [(i % 7) as f32 * 0.1, (i % 5) as f32 * 0.1]).collect();
+    rows.push([0.3, 50.0]);
+    let last = feed(&mut running(&model), &rows)[400];
+    let top = last.top.as_slice();
+    assert!(last.cause == Cause::Model && last.alarm, "{last:?}");
+    assert_eq!((top[0].signal, top[0].value), (1, 50.0), "{last:?}");
+}
+
+#[test]
 fn smoothing_and_holding_come_before_an_alarm() {
     let model = tiny("score", score_kind(), |m| {
-        m.contract.window = 1;
-        m.contract.window = 3;
         m.calibration.threshold = number(10.0);
         m.calibration.smooth = 2;
         m.calibration.hold = 2;

@@ -21,7 +21,8 @@ use vedette_model_registry::registry::Registry;
 use vedette_model_registry::registry::state::State;
 use vedette_protocol::id::{Digest, ModelRef};
 use vedette_protocol::key::{KeySet, SigningKey, Trust};
-use vedette_protocol::manifest::{Blob, Draft, Lineage, Manifest, SelfTest};
+use vedette_protocol::manifest::{Blob, Draft, Lineage, Manifest, ModelKind, SelfTest, TensorSpec, Transform, Vector};
+use vedette_protocol::number::{Finite32, Finite64};
 use vedette_protocol::{cbor, envelope};
 
 /// A folder with keys, and the configuration over it.
@@ -215,6 +216,25 @@ impl Package {
         let selftest = cbor::to_canonical(&vectors);
         let (manifest, lineage) = draft.finish(Blob::of(&onnx), Blob::of(&selftest), START_MS).unwrap();
         Package { envelope: envelope::seal(&manifest, &[key]), manifest, lineage, onnx, selftest }
+    }
+
+    /// A graph that means no good, with an input of three rows of two signals, under a manifest that fits such a one.
+    pub(crate) fn hostile(name: &str, key: &SigningKey) -> Package {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/data/hostile/{name}.onnx"));
+        let mut package = Package::demo("v1", key);
+        package.onnx = std::fs::read(file).unwrap();
+        let vectors = vec![Vector { window: vec![Finite32::new(1.0).unwrap(); 6], score: Finite32::new(6.0).unwrap() }];
+        package.selftest = cbor::to_canonical(&SelfTest { tolerance: Finite64::new(1e-4).unwrap(), vectors });
+        let manifest = &mut package.manifest;
+        manifest.kind = ModelKind::Score { score: "score".to_owned(), contribution: None };
+        manifest.input = TensorSpec { name: "x".to_owned(), shape: vec![3, 2] };
+        manifest.selftest = Blob::of(&package.selftest);
+        (manifest.contract.window, manifest.contract.hop) = (3, 1);
+        manifest.contract.signals.truncate(2);
+        manifest.contract.signals.iter_mut().for_each(|signal| signal.transform = Transform::None);
+        manifest.calibration.residual.clear();
+        manifest.calibration.tail = 0;
+        package.sign(key)
     }
 
     /// Signs again after the manifest was changed.

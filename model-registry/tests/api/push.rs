@@ -162,6 +162,22 @@ async fn what_cannot_run_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_panics_or_eats_memory_does_so_in_its_trial_and_the_registry_goes_on() {
+    let served = Scratch::new().serve().await;
+    let key = &served.scratch.models;
+    for (name, says) in [
+        ("no_onnx", "no ONNX model"),
+        ("unknown_operator", "Frobnicate"),
+        ("panic_stride", "panicked"),
+        ("memory_constant", "more memory than the 1024 MiB"),
+    ] {
+        assert_problem(served.push(&Package::hostile(name, key)).await, 422, says).await;
+    }
+    assert_eq!(served.push(&Package::demo("v1", key)).await.status(), StatusCode::CREATED);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_alias_points_where_it_was_told() {
     let served = Scratch::new().serve().await;
     for name in ["v1", "v2"] {

@@ -93,7 +93,7 @@ pub(crate) fn garbage_on_every_topic(kind: BrokerKind) -> anyhow::Result<()> {
 }
 
 /// Publishes every payload on every topic, QoS 1, and waits until the broker has them all.
-fn publish_all(broker: &str, topics: &[String], payloads: &[Vec<u8>]) -> anyhow::Result<()> {
+pub(crate) fn publish_all(broker: &str, topics: &[String], payloads: &[Vec<u8>]) -> anyhow::Result<()> {
     let address = broker.trim_start_matches("mqtt://");
     let (host, port) = address.rsplit_once(':').ok_or_else(|| anyhow::anyhow!("no port in {broker}"))?;
     let (client, mut connection) = Client::new(MqttOptions::new("garbage", host, port.parse()?), 256);

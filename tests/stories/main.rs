@@ -7,6 +7,7 @@ mod bad_input;
 mod delivery;
 mod deployment;
 mod front_door;
+mod sources;
 mod story;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,6 +24,7 @@ const WITH_EACH_BROKER: &[(&str, Told)] = &[
     ("a_killed_agent_loses_nothing_acknowledged", delivery::an_agent_is_killed),
     ("two_agents_share_a_registry_and_stay_apart", delivery::two_agents),
     ("garbage_on_every_topic_harms_nobody", delivery::garbage_on_every_topic),
+    ("samples_of_a_local_topic_are_scored_and_what_is_none_is_refused", sources::a_local_topic),
     ("a_model_reaches_a_device_and_both_ends_say_which_model_scored", deployment::a_model_reaches_a_device),
 ];
 

@@ -57,7 +57,15 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     let programs = Program::Agent.path()?;
     let mut command = Command::new(programs.with_file_name("demo"));
     command.args(["--exit", "--report"]).arg(&report).env_remove("CARGO");
-    run(command)?.ok()?;
+    let told = run(command)?.ok()?.stdout;
+    let alarm = told.lines().find(|line| line.contains("server row 174") || line.contains("server row 175"));
+    let first = alarm.and_then(|line| line.split("  ").find(|part| part.contains('%')));
+    anyhow::ensure!(first.is_some_and(|signals| signals.starts_with("mem_")), "the alarm names memory first: {told}");
+    for asked in
+        ["vedette-agent anomalies list", "vedette-agent who-scored", "vedette anomalies list", "vedette audit list"]
+    {
+        anyhow::ensure!(told.contains(&format!("$ {asked}")), "nobody typed `{asked}`: {told}");
+    }
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?)?;
     let part = |index: usize, key: &str| report["outcomes"][index][key].as_f64().unwrap_or(f64::NAN);
     anyhow::ensure!(part(0, "normal_alarmed") < 0.01, "a quiet day is quiet: {report}");

@@ -4,6 +4,7 @@
 //! passed.
 
 mod bad_input;
+mod commands;
 mod delivery;
 mod deployment;
 mod front_door;
@@ -45,6 +46,7 @@ const ONCE: &[(&str, ToldOnce)] = &[
     ("two_agents_on_one_state_folder_are_told_apart", bad_input::two_agents_one_folder),
     ("a_taken_port_is_named", bad_input::taken_port),
     ("a_bad_file_is_refused_with_its_line", bad_input::bad_csv),
+    ("every_command_of_the_device_answers_while_the_agent_runs_and_while_it_is_down", commands::at_the_device),
     ("the_demo_tells_what_it_promises", front_door::demo),
     ("every_command_of_the_readme_runs", front_door::readme),
     ("backtest_runs_the_devices_path", bad_input::backtest),

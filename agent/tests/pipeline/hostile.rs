@@ -60,7 +60,10 @@ async fn a_model_that_panics_eats_memory_or_never_ends_is_refused_and_the_old_on
         let slot = fleet.push_hostile(name);
         device.runs_to(&fleet, fleet.assign(version, &slot), Stage::Refused).await;
         let why = device.why();
-        assert!(why.starts_with("the trial failed") && why.contains(reason), "{name}: expected `{reason}`, got `{why}`");
+        assert!(
+            why.starts_with("the trial failed") && why.contains(reason),
+            "{name}: expected `{reason}`, got `{why}`"
+        );
         assert_eq!(device.running(), "server-pca@1", "{name}");
     }
     device.stop().await;

@@ -150,3 +150,18 @@ fn without_a_registry_it_says_offline_and_local_verbs_work() {
     assert_eq!(code(&vedette().args(["keys", "init", "--dir", &keys]).output().unwrap()), 4);
     assert_eq!(lines(&vedette().args(["keys", "list", "--json", "--dir", &keys]).output().unwrap()).len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_larger_than_any_may_be_is_refused_before_it_is_sent() {
+    let served = Scratch::new().serve().await;
+    let key = key_file(&served, "models.key");
+    let model = served.scratch.path().join("huge.onnx");
+    // A hole: it takes no room on the disk.
+    std::fs::File::create(&model).unwrap().set_len(256 * 1024 * 1024 + 1).unwrap();
+    let (model, manifest) = (model.display().to_string(), demo("v1/manifest.toml"));
+    let push = ["push", &model, "--manifest", &manifest, "--key", &key];
+    let output = run(&served, &served.tokens.publisher, &push).await;
+    assert_eq!(code(&output), 4, "{}", err(&output));
+    assert!(err(&output).contains("huge.onnx: it has 268435457 bytes"), "{}", err(&output));
+    served.end().await;
+}

@@ -51,7 +51,12 @@ fn every_row_has_its_score_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let scores = folder.path().join("scores.csv");
     let output = demo("v1", &["--data", &text(&data(SAMPLE)), "--label", "label", "--scores", &text(&scores)]);
-    assert!(String::from_utf8(output.stdout).unwrap().contains("events found   3 of 3"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for fact in
+        ["rows scored    6500", "rows alarmed   4", "time per row", "events found   3 of 3", " a day", "VUS-PR", "NAB"]
+    {
+        assert!(said.contains(fact), "{fact}: {said}");
+    }
     let mut reader = csv::Reader::from_path(&scores).unwrap();
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 6500);

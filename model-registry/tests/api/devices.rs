@@ -8,17 +8,17 @@ use vedette_protocol::id::{BootId, DeviceId, Digest, ModelRef};
 use vedette_protocol::message::{Birth, StreamState};
 use vedette_protocol::number::Finite32;
 use vedette_protocol::record::{
-    Anomaly, Body, Cause, DeployStep, PreviousEnd, Record, ScoredBy, Stage, Swap, SwapReason, Verdict,
+    Anomaly, Body, Cause, Contribution, DeployStep, PreviousEnd, Record, ScoredBy, Stage, Swap, SwapReason, Verdict,
 };
 use vedette_protocol::time::{Quality, Stamp};
 
 use crate::kit::{Package, START_MS, Scratch};
 
-fn device(name: &str) -> DeviceId {
+pub(crate) fn device(name: &str) -> DeviceId {
     name.parse().unwrap()
 }
 
-fn baseline() -> ScoredBy {
+pub(crate) fn baseline() -> ScoredBy {
     ScoredBy::Baseline { version: 1 }
 }
 
@@ -35,15 +35,15 @@ fn record(wall_ms: i64, body: Body) -> Vec<u8> {
     cbor::to_canonical(&Record { stamp, body })
 }
 
-fn boot() -> Vec<u8> {
+pub(crate) fn boot() -> Vec<u8> {
     record(START_MS, Body::Boot { agent_version: "0.1.0".to_owned(), previous: PreviousEnd::First })
 }
 
-fn swap(wall_ms: i64, first_row: u64, reserved: u64, by: ScoredBy, reason: SwapReason) -> Vec<u8> {
+pub(crate) fn swap(wall_ms: i64, first_row: u64, reserved: u64, by: ScoredBy, reason: SwapReason) -> Vec<u8> {
     record(wall_ms, Body::Swap(Swap { stream: "server".parse().unwrap(), first_row, reserved, by, reason }))
 }
 
-fn anomaly(at_ms: i64, stream: &str, row: u64, by: ScoredBy) -> Vec<u8> {
+pub(crate) fn anomaly(at_ms: i64, stream: &str, row: u64, by: ScoredBy) -> Vec<u8> {
     let score = Finite32::new(2.5).unwrap();
     let stream = stream.parse().unwrap();
     let body = Anomaly {
@@ -53,7 +53,7 @@ fn anomaly(at_ms: i64, stream: &str, row: u64, by: ScoredBy) -> Vec<u8> {
         cause: Cause::Model,
         score,
         threshold: score,
-        top: vec![],
+        top: vec![Contribution { signal: "mem_u".parse().unwrap(), share: score, value: None }],
         by,
         input: Digest::of(b"window"),
     };

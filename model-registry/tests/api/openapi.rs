@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use vedette_model_registry::auth::ROUTES;
+use vedette_protocol::record::SwapReason;
 
-use crate::kit::{Package, Scratch};
+use crate::devices::{anomaly, baseline, boot, device, swap};
+use crate::kit::{Package, START_MS, Scratch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_names_the_routes_that_are_served_and_no_other() {
@@ -75,7 +77,11 @@ fn check(value: &Value, schema: &Value, document: &Value, place: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_answers_has_the_shape_that_the_document_says() {
-    let served = Scratch::new().serve().await;
+    let scratch = Scratch::new();
+    let swapped = swap(START_MS, 0, 100, baseline(), SwapReason::Start);
+    let records = vec![(0, boot()), (1, swapped), (2, anomaly(START_MS, "server", 5, baseline()))];
+    scratch.registry().ingest(&device("box-1"), 1, records).unwrap();
+    let served = scratch.serve().await;
     let package = Package::demo("v1", &served.scratch.models);
     assert_eq!(served.push(&package).await.status(), StatusCode::CREATED);
     let name = package.model().name;
@@ -95,6 +101,9 @@ async fn what_the_server_answers_has_the_shape_that_the_document_says() {
         ("/api/v1/devices/{device}/assignment", "/api/v1/devices/box-1/assignment".to_owned(), "200"),
         ("/api/v1/devices/{device}/at", "/api/v1/devices/box-1/at?time=2030-01-01T00:00:00Z".to_owned(), "200"),
         ("/api/v1/anomalies", "/api/v1/anomalies".to_owned(), "200"),
+        ("/api/v1/anomalies/{device}/{epoch}/{sequence}", "/api/v1/anomalies/box-1/1/2".to_owned(), "200"),
+        ("/api/v1/who-scored/{record}", "/api/v1/who-scored/box-1%2F1%2F2".to_owned(), "200"),
+        ("/api/v1/who-scored/{record}", "/api/v1/who-scored/box-1%2F1%2Fserver%235".to_owned(), "200"),
         ("/api/v1/audit", "/api/v1/audit".to_owned(), "200"),
     ] {
         let response = served.get(&path).await;

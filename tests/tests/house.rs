@@ -143,8 +143,8 @@ fn files_have_names_that_say_something_and_begin_with_what_they_are() {
 
 #[test]
 fn no_file_is_everything() {
-    /// Lines before the tests of a file: twice the length that a review should already ask about.
-    const LINES_MAX: usize = 600;
+    /// Lines before the tests of a file. Our measure is 400; the one file that may name the engine needs a little more.
+    const LINES_MAX: usize = 450;
     let mut wrong = Vec::new();
     for (name, text) in rust_files().iter().filter(|(name, _)| is_product(name)) {
         let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();

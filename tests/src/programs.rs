@@ -36,13 +36,16 @@ impl Program {
         }
     }
 
-    /// Where the built program lies: beside this one, in cargo's target folder.
+    /// Where the built program lies: in the folder that `VEDETTE_PROGRAMS` names, else beside this one in cargo's target
+    /// folder.
     ///
     /// # Errors
     /// When it is not there; the message says which command builds it.
     pub fn path(self) -> anyhow::Result<PathBuf> {
         let here = std::env::current_exe().context("couldn't find the running program's own path")?;
-        let found = here.ancestors().skip(1).take(2).map(|dir| dir.join(self.name())).find(|p| p.is_file());
+        let named = std::env::var_os("VEDETTE_PROGRAMS").map(PathBuf::from);
+        let beside = here.ancestors().skip(1).take(2).map(Path::to_owned);
+        let found = named.into_iter().chain(beside).map(|dir| dir.join(self.name())).find(|path| path.is_file());
         found.with_context(|| {
             format!(
                 "couldn't find {} beside {}: build it with `cargo build --release --workspace --bins`",

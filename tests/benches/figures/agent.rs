@@ -234,16 +234,15 @@ fn memory_mib(pid: u32, key: &str) -> anyhow::Result<f64> {
     Ok(kibibytes / 1024.0)
 }
 
-/// Bytes of the stripped agent, and the profile that built it: `dist` when that was built, else the one of this run.
+/// Bytes of the stripped agent, and the profile that built it: what ships (`dist`) is stripped by its build.
 fn stripped_size() -> anyhow::Result<(u64, &'static str)> {
-    let release = Program::Agent.path()?;
-    let dist = release.ancestors().nth(2).map(|target| target.join("dist/vedette-agent")).filter(|path| path.is_file());
-    if let Some(dist) = dist {
-        return Ok((std::fs::metadata(dist)?.len(), "dist (what ships)"));
+    let program = Program::Agent.path()?;
+    if program.parent().is_some_and(|dir| dir.ends_with("dist")) {
+        return Ok((std::fs::metadata(program)?.len(), "dist (what ships)"));
     }
     let scratch = Scratch::new()?;
     let stripped = scratch.path().join("vedette-agent");
-    let status = Command::new("strip").arg("-o").arg(&stripped).arg(&release).status().context("couldn't run strip")?;
+    let status = Command::new("strip").arg("-o").arg(&stripped).arg(&program).status().context("couldn't run strip")?;
     ensure!(status.success(), "strip failed: {status}");
     Ok((std::fs::metadata(stripped)?.len(), "release, stripped here (dist, which ships, was not built)"))
 }

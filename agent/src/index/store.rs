@@ -18,10 +18,6 @@ const FORMAT: u32 = 1;
 /// sled's page cache, bytes: about the default cap of the contents.
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// sled's log segment, bytes. It opens with some forty of them in memory, and may touch them all: 2.6 MiB, where its own
-/// default of 512 KiB costs 21 MiB in the build that ships.
-const SEGMENT_BYTES: usize = 64 << 10;
-
 /// What one anomaly costs beside its record: keys of 9 and about 40 bytes, and sled's own per item.
 const OVERHEAD_BYTES: u64 = 96;
 
@@ -108,7 +104,6 @@ impl Store {
             let config = sled::Config::new()
                 .path(path)
                 .cache_capacity(CACHE_BYTES)
-                .segment_size(SEGMENT_BYTES)
                 .flush_every_ms(None)
                 .mode(Mode::HighThroughput);
             config.open()

@@ -1,6 +1,6 @@
 //! Errors over HTTP: RFC 9457 problem documents, whatever went wrong and wherever.
 
-use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -136,13 +136,4 @@ impl IntoResponse for Failure {
         }
         response
     }
-}
-
-/// Adds the methods that a path answers.
-#[must_use]
-pub fn allowing(mut response: Response, methods: &str) -> Response {
-    if let Ok(value) = HeaderValue::from_str(methods) {
-        response.headers_mut().insert(ALLOW, value);
-    }
-    response
 }

@@ -24,7 +24,7 @@ pub struct AnomalyView {
     pub at_ms: i64,
     /// Sample time, RFC 3339.
     pub at: String,
-    /// `model`, `baseline`, `missing`, `frozen` or `model-fault`.
+    /// `model`, `baseline`, `missing`, `frozen` or `model_fault`.
     pub cause: String,
     /// The row's score.
     pub score: f32,
@@ -60,7 +60,7 @@ pub struct SignalShare {
 /// What somebody said about an anomaly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictView {
-    /// `false-alarm`, `confirmed` or `ignored`.
+    /// `false_alarm`, `confirmed` or `ignored`.
     pub verdict: String,
     /// Who.
     pub by: String,

@@ -72,6 +72,7 @@ async fn whatever_goes_wrong_is_a_problem_document() {
     assert_problem(served.get("/api/v1/anomalies?since=yesterday").await, 400, "since").await;
     let admin = &served.tokens.admin;
     let way = served.request(Method::PATCH, "/api/v1/models", admin).send().await.unwrap();
+    assert!(way.headers()["allow"].to_str().unwrap().contains("GET"), "what would be right is said");
     assert_problem(way, 405, "PATCH").await;
     let plain = served.request(Method::POST, "/api/v1/tokens", admin).body("{}").send().await.unwrap();
     assert_problem(plain, 415, "application/json").await;

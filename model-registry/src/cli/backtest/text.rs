@@ -19,7 +19,7 @@ pub(super) const fn cause(cause: Cause) -> &'static str {
         Cause::Baseline => "baseline",
         Cause::Missing => "missing",
         Cause::Frozen => "frozen",
-        Cause::ModelFault => "model-fault",
+        Cause::ModelFault => "model_fault",
     }
 }
 

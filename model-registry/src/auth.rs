@@ -39,6 +39,30 @@ pub enum Access {
     Administer,
 }
 
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Viewer => "viewer",
+            Role::Publisher => "publisher",
+            Role::Approver => "approver",
+            Role::Admin => "admin",
+        })
+    }
+}
+
+impl Access {
+    /// The roles that have this right, as a sentence says it.
+    #[must_use]
+    pub const fn roles(self) -> &'static str {
+        match self {
+            Access::Open | Access::Read => "any role",
+            Access::Publish => "publisher or admin",
+            Access::Approve => "approver or admin",
+            Access::Administer => "admin",
+        }
+    }
+}
+
 impl Role {
     /// Whether this role opens that entrance.
     #[must_use]

@@ -39,7 +39,7 @@ pub struct Cli {
     #[command(flatten)]
     server: Server,
     /// Print one JSON object a line instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 103)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -49,13 +49,27 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct Server {
     /// Where the registry answers
-    #[arg(long, global = true, env = "VEDETTE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        env = "VEDETTE_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     url: String,
     /// The bearer token (visible to other users in the process list: better a file or the environment)
-    #[arg(long, global = true, env = "VEDETTE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 101,
+        env = "VEDETTE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     token: Option<String>,
     /// A file with the bearer token
-    #[arg(long, global = true, env = "VEDETTE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, display_order = 102, env = "VEDETTE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
@@ -144,16 +158,20 @@ fn online(server: Server, verb: impl AsyncFnOnce(Client) -> Result<(), Fault>) -
 
 fn token(text: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, Fault> {
     // An empty variable is one that is not set.
-    let text = match (text.filter(|text| !text.is_empty()), file.filter(|file| !file.as_os_str().is_empty())) {
-        (Some(text), _) => text,
-        (None, Some(path)) => {
-            std::fs::read_to_string(&path).map_err(|error| Fault::file("read the token file", &path, &error))?
-        }
+    let text = text.filter(|text| !text.is_empty());
+    let (text, place) = match (text, file.filter(|file| !file.as_os_str().is_empty())) {
+        (Some(text), _) => (text, "--token or VEDETTE_TOKEN".to_owned()),
+        (None, Some(path)) => (
+            std::fs::read_to_string(&path).map_err(|error| Fault::file("read the token file", &path, &error))?,
+            path.display().to_string(),
+        ),
         (None, None) => return Ok(None),
     };
     let text = text.trim();
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Fault::usage("the token is empty or holds characters that no token has"));
+        return Err(Fault::usage(format!(
+            "couldn't use the token in {place}: it is empty or holds more than a token; `vedette tokens create` prints one"
+        )));
     }
     Ok(Some(text.to_owned()))
 }

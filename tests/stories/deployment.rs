@@ -29,7 +29,7 @@ pub(crate) fn a_model_reaches_a_device(kind: BrokerKind) -> anyhow::Result<()> {
         for offset in [0, 1] {
             let here = agent.json(["who-scored", &format!("server#{}", first + offset)])?;
             anyhow::ensure!(here[0]["by"]["model"] == version, "the box says {here:?} of row {}", first + offset);
-            let id = here[0]["row"].as_str().ok_or_else(|| anyhow::anyhow!("no row id in {here:?}"))?.to_owned();
+            let id = here[0]["record"].as_str().ok_or_else(|| anyhow::anyhow!("no row id in {here:?}"))?.to_owned();
             let there = wait::until("the registry to know who scored it", SOON, || {
                 Ok(stage.registry.json(["who-scored", &id]).ok().filter(|answer| !answer.is_empty()))
             })?;

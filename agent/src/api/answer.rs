@@ -158,7 +158,7 @@ impl Facts<'_> {
             return Err(NoAnswer::NotFound(format!("record {sequence} is a {kind} record: nothing was scored in it")));
         };
         let mut who = self.who_scored_row(&anomaly.stream, anomaly.row, lives)?;
-        who.record = Some(RecordId { device: self.device.clone(), epoch: self.epoch, sequence });
+        who.record = RecordId { device: self.device.clone(), epoch: self.epoch, sequence }.to_string();
         if who.by != anomaly.by {
             who.note =
                 Some(format!("{} was in charge; for this row {} stood in, as the record says", who.by, anomaly.by));
@@ -185,7 +185,8 @@ impl Facts<'_> {
         let note = (!run.exact).then(|| {
             "the agent was cut off in this run: rows at its end were promised to the scorer and perhaps never scored".to_owned()
         });
-        Ok(WhoView { row: id, record: None, by, run, note })
+        let (record, RowId { device, stream, row, .. }) = (id.to_string(), id);
+        Ok(WhoView { record, device, stream, row, by, run, note })
     }
 
     fn run(&self, stream: &StreamName, run: Answer, lives: Lives<'_>) -> RunView {

@@ -1,7 +1,7 @@
 //! The answers as JSON. The commands print the same shapes, read from the socket or made from the journal.
 
 use serde::{Deserialize, Serialize};
-use vedette_protocol::id::{DeviceId, Digest, ModelRef, RecordId, RowId, StreamName};
+use vedette_protocol::id::{DeviceId, Digest, ModelRef, RecordId, StreamName};
 use vedette_protocol::number::Finite32;
 use vedette_protocol::record::{Cause, Contribution, DeployStep, ScoredBy, Stage, SwapReason, Verdict};
 use vedette_protocol::time::format_ms;
@@ -103,11 +103,14 @@ pub struct VerdictAsked {
 /// Who scored a row.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct WhoView {
+    /// What was asked for, in full: `device/epoch/sequence`, or `device/epoch/stream#row`.
+    pub record: String,
+    /// The device.
+    pub device: DeviceId,
+    /// The stream.
+    pub stream: StreamName,
     /// The row.
-    pub row: RowId,
-    /// The record that was asked for, if it was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub record: Option<RecordId>,
+    pub row: u64,
     /// The scorer with its digests.
     pub by: ScoredBy,
     /// The run of rows that the row lies in.

@@ -19,9 +19,11 @@ pub(super) fn run(asked: &Asked, access: &Access, out: &Out) -> Result<Exit, Tro
         out.object(&who)?;
         return Ok(Exit::Ok);
     }
-    let mut pairs = vec![("row", who.row.to_string())];
-    pairs.extend(who.record.iter().map(|record| ("record", record.to_string())));
-    pairs.push(("scored by", print::scorer(&who.by)));
+    let mut pairs = vec![
+        ("record", who.record.clone()),
+        ("stream", format!("{} of {}, row {}", who.stream, who.device, who.row)),
+        ("scored by", print::scorer(&who.by)),
+    ];
     match &who.by {
         ScoredBy::Model { artifact, manifest, .. } => {
             pairs.push(("artifact", artifact.to_string()));

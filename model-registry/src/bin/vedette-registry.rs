@@ -128,7 +128,7 @@ fn create(at: &At, name: &str, role: Role) -> Result<(), (Exit, anyhow::Error)> 
     let made = state.create_token(name, role, OFFLINE).map_err(|error| failed(error.into()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", made.token).context("couldn't print the token; revoke it and make another").map_err(failed)?;
-    say(&format!("token `{name}` ({role:?}), id {}: keep it, it is not shown again", made.view.id));
+    say(&format!("token `{name}` ({role}), id {}: keep it, it is not shown again", made.view.id));
     Ok(())
 }
 

@@ -1,21 +1,27 @@
 //! `vedette anomalies` and `vedette who-scored`: what the fleet found, and which model said so.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, Subcommand};
 use vedette_protocol::{
     exit::Exit,
     id::{DeviceId, RecordId, RowId, StreamName},
+    record::ScoredBy,
 };
 
 use super::{
     Screen,
     client::Client,
     fault::Fault,
-    screen::{Column, Format, Sheet, facts, say, say_json},
+    screen::{Column, Format, Sheet, facts, say, say_json, time},
 };
 use crate::view::{AnomalyView, SignalShare, WhoScored};
 
 /// Signals named in a line of the list.
-const TOP_IN_LIST: usize = 3;
+const TOP_IN_LIST: usize = 2;
+
+/// A share below this says nothing to people; the largest is named in any case.
+const SHARE_NAMED_MIN: f32 = 0.01;
 
 /// Verbs on anomalies.
 #[derive(Debug, Subcommand)]
@@ -48,8 +54,8 @@ pub struct List {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// How many at most
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    limit: usize,
+    #[arg(long, default_value = "100", value_name = "N")]
+    limit: NonZeroUsize,
 }
 
 /// What `who-scored` asks.
@@ -66,7 +72,7 @@ pub struct WhoScoredArgs {
 pub async fn run(verb: Anomalies, client: &Client, screen: Screen) -> Result<(), Fault> {
     match verb {
         Anomalies::List(list) => {
-            let anomalies: Vec<AnomalyView> = client.list(&["anomalies"], &query(&list), list.limit).await?;
+            let anomalies: Vec<AnomalyView> = client.list(&["anomalies"], &query(&list), list.limit.get()).await?;
             match screen.format {
                 Format::Json => say_json(&anomalies),
                 Format::Text => say(&list_text(&anomalies, screen)),
@@ -116,30 +122,38 @@ fn list_text(anomalies: &[AnomalyView], screen: Screen) -> String {
         Column::Text("TIME"),
         Column::Text("STREAM"),
         Column::Number("SCORE"),
-        Column::Number("LIMIT"),
-        Column::Text("SIGNALS"),
-        Column::Text("BY"),
-        Column::Text("CAUSE"),
+        Column::Number("OVER"),
+        Column::Text("TOP SIGNALS"),
+        Column::Text("MODEL"),
         Column::Text("RECORD"),
     ]);
     for anomaly in anomalies {
         sheet.row([
-            anomaly.at.clone(),
+            time(&anomaly.at),
             anomaly.stream.to_string(),
-            format!("{:.3}", anomaly.score),
-            format!("{:.3}", anomaly.threshold),
-            signals(&anomaly.top),
+            format!("{:.2}", anomaly.score),
+            format!("{:.2}", anomaly.threshold),
+            what(anomaly),
             anomaly.by.to_string(),
-            anomaly.cause.clone(),
             anomaly.record.clone(),
         ]);
     }
     sheet.render(screen.colour, "no anomalies")
 }
 
+/// The top signals, and what found it when that was no score.
+fn what(anomaly: &AnomalyView) -> String {
+    match anomaly.cause.as_str() {
+        "model" | "baseline" => signals(&anomaly.top),
+        cause => format!("{}: {}", cause.replace('_', " "), signals(&anomaly.top)),
+    }
+}
+
 fn signals(top: &[SignalShare]) -> String {
+    let worth = |(place, signal): &(usize, &SignalShare)| *place == 0 || signal.share >= SHARE_NAMED_MIN;
+    let one = |signal: &SignalShare| format!("{} {:.0} %", signal.signal, signal.share * 100.0);
     let shown: Vec<String> =
-        top.iter().take(TOP_IN_LIST).map(|signal| format!("{} {:.0}%", signal.signal, signal.share * 100.0)).collect();
+        top.iter().enumerate().filter(worth).take(TOP_IN_LIST).map(|(_, signal)| one(signal)).collect();
     shown.join(", ")
 }
 
@@ -148,12 +162,12 @@ fn show_text(anomaly: &AnomalyView, screen: Screen) -> String {
         ("record", anomaly.record.clone()),
         ("device", anomaly.device.to_string()),
         ("stream", format!("{}, row {}", anomaly.stream, anomaly.row)),
-        ("time", anomaly.at.clone()),
+        ("time", time(&anomaly.at)),
         ("cause", anomaly.cause.clone()),
-        ("score", format!("{} against {}", anomaly.score, anomaly.threshold)),
+        ("score", format!("{} over {}", anomaly.score, anomaly.threshold)),
         ("scored by", anomaly.by.to_string()),
         ("input", anomaly.input.to_string()),
-        ("received", anomaly.received.clone()),
+        ("received", time(&anomaly.received)),
     ];
     if let Some(verdict) = &anomaly.verdict {
         let note = verdict.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
@@ -162,7 +176,7 @@ fn show_text(anomaly: &AnomalyView, screen: Screen) -> String {
     let mut sheet = Sheet::new(&[Column::Text("SIGNAL"), Column::Number("SHARE"), Column::Number("VALUE")]);
     for signal in &anomaly.top {
         let value = signal.value.map_or_else(|| "absent".to_owned(), |value| value.to_string());
-        sheet.row([signal.signal.clone(), format!("{:.1}%", signal.share * 100.0), value]);
+        sheet.row([signal.signal.clone(), format!("{:.1} %", signal.share * 100.0), value]);
     }
     format!("{}\n{}", facts(&head), sheet.render(screen.colour, "no signals named"))
 }
@@ -173,17 +187,25 @@ fn who_text(answer: &WhoScored) -> String {
         ("stream", format!("{} of {}, row {}", answer.stream, answer.device, answer.row)),
         ("scored by", answer.by.to_string()),
     ];
-    if let Some(stretch) = &answer.stretch {
-        lines.push(("since", format!("{}, row {} (record {})", stretch.since, stretch.first_row, stretch.record)));
+    if let Some(run) = &answer.run {
+        lines.push(("since", format!("{}, row {}", time(&run.since), run.first_row)));
+        lines.push(("swap record", run.swap.clone()));
     }
-    match &answer.version {
-        Some(version) => lines.extend([
+    match (&answer.version, &answer.by) {
+        (Some(version), _) => lines.extend([
             ("manifest", version.manifest.to_string()),
             ("artifact", version.artifact.to_string()),
-            ("pushed", format!("{} by {}", version.pushed, version.pushed_by)),
+            ("pushed", format!("{} by {}", time(&version.pushed), version.pushed_by)),
             ("made by", format!("{}: {}", version.author, version.reason)),
         ]),
-        None => lines.push(("pushed", "nothing: not a model of this registry".to_owned())),
+        (None, ScoredBy::Baseline { .. }) => {
+            lines.push(("", "the built-in baseline: no model was in charge or able to score".to_owned()));
+        }
+        (None, ScoredBy::Model { artifact, manifest, .. }) => lines.extend([
+            ("manifest", manifest.to_string()),
+            ("artifact", artifact.to_string()),
+            ("pushed", "never: this registry does not know it".to_owned()),
+        ]),
     }
     facts(&lines)
 }
@@ -192,7 +214,7 @@ fn who_text(answer: &WhoScored) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
-    use vedette_protocol::{id::Digest, record::ScoredBy};
+    use vedette_protocol::id::Digest;
 
     use super::*;
     use crate::cli::screen::Colour;
@@ -218,7 +240,7 @@ mod tests {
         let text = list_text(&[anomaly()], screen);
         let line = text.lines().nth(1).unwrap();
         let words =
-            ["2026-01-01T00:00:00.000Z", "server", "2.500", "1.250", "mem_u_e 61%, mem_u 20%", "pump@2", "box-1/7/42"];
+            ["2026-01-01 00:00:00Z", "server", "2.50", "1.25", "mem_u_e 61 %, mem_u 20 %", "pump@2", "box-1/7/42"];
         for word in words {
             assert!(line.contains(word), "{word} is not in {line}");
         }

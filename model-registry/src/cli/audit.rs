@@ -1,5 +1,7 @@
 //! `vedette audit`: who changed what, as the registry's journal has it.
 
+use std::num::NonZeroU32;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -7,7 +9,7 @@ use super::{
     Screen,
     client::Client,
     fault::Fault,
-    screen::{Column, Format, Sheet, say, say_json},
+    screen::{Column, Format, Sheet, say, say_json, time},
 };
 use crate::view::{AuditQuery, AuditView, Page};
 
@@ -33,8 +35,8 @@ pub struct List {
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
     /// How many at most
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    limit: u32,
+    #[arg(long, default_value = "100", value_name = "N")]
+    limit: NonZeroU32,
 }
 
 /// What `audit export` asks.
@@ -52,7 +54,7 @@ pub struct Export {
 pub async fn run(verb: Audit, client: &Client, screen: Screen) -> Result<(), Fault> {
     match verb {
         Audit::List(list) => {
-            let entries = page(client, list.after, list.limit).await?;
+            let entries = page(client, list.after, list.limit.get()).await?;
             match screen.format {
                 Format::Json => say_json(&entries),
                 Format::Text => say(&list_text(&entries, screen)),
@@ -97,7 +99,7 @@ fn list_text(entries: &[AuditView], screen: Screen) -> String {
         let kind = entry.change.get("kind").and_then(Value::as_str).unwrap_or("?");
         sheet.row([
             entry.sequence.to_string(),
-            entry.at.clone(),
+            time(&entry.at),
             entry.by.clone(),
             kind.to_owned(),
             about(&entry.change),
@@ -113,7 +115,8 @@ fn about(change: &Value) -> String {
         let hidden = ["kind", "envelope"].contains(&name.as_str()) || name.ends_with("_ms");
         let text = plain(value).filter(|text| !hidden && !text.is_empty() && !text.starts_with("sha256:"))?;
         let cut = text.char_indices().nth(FIELD_CHARS_MAX).map_or(text.clone(), |(at, _)| format!("{}…", &text[..at]));
-        Some(format!("{name}={cut}"))
+        // A sentence is set off from the names around it.
+        Some(if cut.contains(' ') { format!("{name}=\"{cut}\"") } else { format!("{name}={cut}") })
     };
     let told: Vec<String> = fields.iter().filter_map(told).collect();
     told.join(" ")

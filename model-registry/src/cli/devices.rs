@@ -10,7 +10,7 @@ use super::{
     Screen,
     client::Client,
     fault::Fault,
-    screen::{Column, Format, Sheet, Tone, facts, say, say_json},
+    screen::{Column, Format, Sheet, Tone, facts, mebibytes, say, say_json, time},
 };
 use crate::view::{AssignRequest, AssignmentView, DeviceAt, DeviceView, StreamView};
 
@@ -153,7 +153,7 @@ fn wanted(held: Option<&AssignmentView>, wishes: Vec<Wish>) -> BTreeMap<StreamNa
 fn assigned_text(made: &AssignmentView) -> String {
     let slots: Vec<String> = made.slots.iter().map(|slot| format!("{}={}", slot.stream, slot.model)).collect();
     let slots = if slots.is_empty() { "nothing (the baseline scores)".to_owned() } else { slots.join(" ") };
-    format!("{} shall run {slots}: assignment {}, valid until {}.\n", made.device, made.version, made.expires)
+    format!("{} shall run {slots}: assignment {}, valid until {}.\n", made.device, made.version, time(&made.expires))
 }
 
 fn list_text(devices: &[DeviceView], screen: Screen) -> String {
@@ -167,16 +167,13 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
         Column::Text("AGENT"),
     ]);
     for device in devices {
-        let runs: Vec<String> = device
-            .streams
-            .iter()
-            .map(|stream| format!("{}={}", stream.stream, stream.by.to_string().replace(' ', "-")))
-            .collect();
+        let runs: Vec<String> =
+            device.streams.iter().map(|stream| format!("{}={}", stream.stream, stream.by)).collect();
         sheet.toned([
             (device.device.to_string(), Tone::Plain),
             if device.online { ("online".to_owned(), Tone::Good) } else { ("offline".to_owned(), Tone::Bad) },
             (last_seen(device), Tone::Plain),
-            (runs.join(" "), Tone::Plain),
+            (runs.join(", "), Tone::Plain),
             assignment(device),
             (device.journals.last().map_or_else(|| "-".to_owned(), |journal| journal.upto.to_string()), Tone::Plain),
             (device.agent_version.clone(), Tone::Plain),
@@ -187,7 +184,7 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
 
 /// A device that was assigned something may not have come yet.
 fn last_seen(device: &DeviceView) -> String {
-    if device.last_seen_ms == 0 { "never".to_owned() } else { device.last_seen.clone() }
+    if device.last_seen_ms == 0 { "never".to_owned() } else { time(&device.last_seen) }
 }
 
 /// Held and desired version in a word.
@@ -211,7 +208,7 @@ fn show_text(device: &DeviceView, screen: Screen) -> String {
         head.push(("rows", status.rows.to_string()));
         head.push(("anomalies", status.anomalies.to_string()));
         head.push(("dropped", status.dropped.to_string()));
-        head.push(("memory", format!("{} bytes", status.memory_bytes)));
+        head.push(("memory", mebibytes(status.memory_bytes)));
         head.push(("up", format!("{} s", status.uptime_s)));
         head.extend(status.degraded.clone().map(|why| ("degraded", why)));
     }
@@ -225,8 +222,8 @@ fn show_text(device: &DeviceView, screen: Screen) -> String {
 fn streams_text(streams: &[StreamView], screen: Screen) -> String {
     let mut sheet = Sheet::new(&[
         Column::Text("STREAM"),
-        Column::Text("RUNS"),
-        Column::Number("ROW"),
+        Column::Text("MODEL"),
+        Column::Number("NEXT ROW"),
         Column::Text("LAST DEPLOYMENT"),
     ]);
     for stream in streams {
@@ -247,23 +244,23 @@ fn streams_text(streams: &[StreamView], screen: Screen) -> String {
 fn at_text(at: &DeviceAt, screen: Screen) -> String {
     let mut sheet = Sheet::new(&[
         Column::Text("STREAM"),
-        Column::Text("RAN"),
+        Column::Text("MODEL"),
         Column::Text("SINCE"),
         Column::Number("FIRST ROW"),
-        Column::Text("SAID BY"),
+        Column::Text("RECORD"),
     ]);
     for ran in &at.streams {
         sheet.row([
             ran.stream.to_string(),
             ran.by.to_string(),
-            ran.since.clone(),
+            time(&ran.since),
             ran.first_row.to_string(),
-            ran.record.clone(),
+            ran.swap.clone(),
         ]);
     }
     let assignment =
         at.assignment.as_ref().map_or_else(|| "none".to_owned(), |made| format!("{} by {}", made.version, made.by));
-    let head = facts(&[("device", at.device.to_string()), ("time", at.time.clone()), ("assignment", assignment)]);
+    let head = facts(&[("device", at.device.to_string()), ("time", time(&at.time)), ("assignment", assignment)]);
     format!(
         "{head}\n{}",
         sheet.render(screen.colour, "nothing had started by then, as far as the device's records have come")

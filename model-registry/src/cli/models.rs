@@ -7,12 +7,13 @@ use reqwest::Method;
 use serde::Serialize;
 use serde_json::Value;
 use vedette_protocol::id::{ModelName, ModelVersion};
+use vedette_protocol::time::format_ms;
 
 use super::{
     Screen,
     client::Client,
     fault::Fault,
-    screen::{Column, Format, Sheet, facts, say, say_json},
+    screen::{Column, Format, Sheet, facts, mebibytes, say, say_json, short, time},
 };
 use crate::view::{AliasRequest, ModelSummary, VersionDetail, VersionSummary};
 
@@ -178,7 +179,7 @@ fn list_text(models: &[ModelSummary], screen: Screen) -> String {
             model.latest.to_string(),
             model.versions.to_string(),
             aliases.join(" "),
-            model.updated.clone(),
+            time(&model.updated),
         ]);
     }
     sheet.render(screen.colour, "no models yet; `vedette push` brings the first")
@@ -202,7 +203,7 @@ fn versions_text(versions: &[VersionSummary], screen: Screen) -> String {
             version.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string()),
             version.artifact_bytes.to_string(),
             micros(version.trial.row_ns),
-            version.pushed.clone(),
+            time(&version.pushed),
             version.pushed_by.clone(),
             version.reason.clone(),
         ]);
@@ -226,22 +227,22 @@ fn detail_text(detail: &VersionDetail, screen: Screen) -> String {
         ("lineage", summary.lineage.to_string()),
         ("floor", summary.floor.to_string()),
         ("parent", summary.parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string())),
-        ("pushed", format!("{} by {}", summary.pushed, summary.pushed_by)),
+        ("pushed", format!("{} by {}", time(&summary.pushed), summary.pushed_by)),
         (
             "trial",
             format!(
-                "{}: {} vectors right, load {} µs, row {} µs, {} bytes of memory",
+                "{}: {} self-test vectors right, loaded in {} ms, {} µs a row, {} of memory",
                 trial.engine,
                 trial.vectors,
-                trial.load_us,
+                trial.load_us / 1_000,
                 micros(trial.row_ns),
-                trial.memory_bytes
+                mebibytes(trial.memory_bytes)
             ),
         ),
         ("author", made.author.clone()),
         ("reason", made.reason.clone()),
         ("made", format!("{}, {} parameters", made.architecture, made.parameters)),
-        ("trained", vedette_protocol::time::format_ms(made.trained_ms)),
+        ("trained", time(&format_ms(made.trained_ms))),
         ("metrics", pairs(made.metrics.iter().map(|(name, value)| (name.as_str(), value.get().to_string())))),
         ("settings", pairs(made.hyperparameters.iter().map(|(name, value)| (name.as_str(), value.clone())))),
         (
@@ -275,9 +276,9 @@ fn detail_text(detail: &VersionDetail, screen: Screen) -> String {
         data.row([
             set.name.clone(),
             set.rows.to_string(),
-            vedette_protocol::time::format_ms(set.from_ms),
-            vedette_protocol::time::format_ms(set.to_ms),
-            set.digest.to_string(),
+            time(&format_ms(set.from_ms)),
+            time(&format_ms(set.to_ms)),
+            short(&set.digest),
         ]);
     }
     format!("{head}\n{}", data.render(screen.colour, "no training data named"))

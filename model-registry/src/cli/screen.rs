@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
+use vedette_protocol::id::Digest;
 
 use super::fault::Fault;
 
@@ -123,6 +124,25 @@ fn cell(text: &str, tone: Tone, column: Column, colour: Colour) -> Cell {
     }
 }
 
+/// A time as people read it, to the second: `2026-09-05 05:02:00Z`. `--json` has all of it.
+#[must_use]
+pub fn time(rfc3339: &str) -> String {
+    let whole = rfc3339.split_once('.').map_or_else(|| rfc3339.to_owned(), |(whole, _)| format!("{whole}Z"));
+    whole.replace('T', " ")
+}
+
+/// Bytes as people read them: `17.7 MiB`.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// A digest as people tell it from others: `sha256:4ef96301697d…`. `--json` has all of it.
+#[must_use]
+pub fn short(digest: &Digest) -> String {
+    format!("{:.19}…", digest.to_string())
+}
+
 /// Names and values under each other: `name  value`.
 #[must_use]
 pub fn facts(facts: &[(&str, String)]) -> String {
@@ -182,6 +202,13 @@ mod tests {
     #[test]
     fn an_empty_table_says_so() {
         assert_eq!(Sheet::new(&[Column::Text("NAME")]).render(Colour::No, "no models"), "no models\n");
+    }
+
+    #[test]
+    fn times_sizes_and_digests_are_short_for_people() {
+        assert_eq!(time("2026-09-05T05:02:00.123Z"), "2026-09-05 05:02:00Z");
+        assert_eq!(mebibytes(3 << 19), "1.5 MiB");
+        assert_eq!(short(&Digest::of(b"")), "sha256:e3b0c44298fc…");
     }
 
     #[test]

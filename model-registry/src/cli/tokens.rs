@@ -7,7 +7,7 @@ use super::{
     Screen,
     client::Client,
     fault::Fault,
-    screen::{Column, Format, Sheet, facts, say, say_json},
+    screen::{Column, Format, Sheet, say, say_json, time},
 };
 use crate::{
     auth::Role,
@@ -17,7 +17,7 @@ use crate::{
 /// Verbs on tokens.
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
-    /// Make a token; its secret is printed once and kept nowhere
+    /// Make a token and print it, this once; it is kept nowhere
     Create(Create),
     /// All tokens, without their secrets
     List,
@@ -31,21 +31,12 @@ pub enum Tokens {
 /// What `tokens create` makes.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// A name for the audit journal
+    /// A name for the audit journal: 1 to 64 of a-z 0-9 . _ -
     #[arg(long)]
     name: String,
     /// What it may do
     #[arg(long)]
     role: Role,
-}
-
-const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Publisher => "publisher",
-        Role::Approver => "approver",
-        Role::Admin => "admin",
-    }
 }
 
 /// Runs a verb on tokens.
@@ -59,7 +50,12 @@ pub async fn run(verb: Tokens, client: &Client, screen: Screen) -> Result<(), Fa
             let (_, made): (_, TokenCreated) = client.send_json(Method::POST, &["tokens"], &request).await?;
             match screen.format {
                 Format::Json => say_json(&[made]),
-                Format::Text => say(&created_text(&made)),
+                // The secret alone on standard output, so that it can be sent into a file.
+                Format::Text => {
+                    say(&format!("{}\n", made.token))?;
+                    eprintln!("{}", created_text(&made));
+                    Ok(())
+                }
             }
         }
         Tokens::List => {
@@ -80,12 +76,8 @@ pub async fn run(verb: Tokens, client: &Client, screen: Screen) -> Result<(), Fa
 }
 
 fn created_text(made: &TokenCreated) -> String {
-    facts(&[
-        ("id", made.view.id.clone()),
-        ("name", made.view.name.clone()),
-        ("role", role_name(made.view.role).to_owned()),
-        ("token", format!("{}   (shown this once)", made.token)),
-    ])
+    let TokenView { id, name, role, .. } = &made.view;
+    format!("token `{name}` ({role}), id {id}: keep it, it is not shown again")
 }
 
 fn list_text(tokens: &[TokenView], screen: Screen) -> String {
@@ -100,8 +92,8 @@ fn list_text(tokens: &[TokenView], screen: Screen) -> String {
         sheet.row([
             token.id.clone(),
             token.name.clone(),
-            role_name(token.role).to_owned(),
-            token.created.clone(),
+            token.role.to_string(),
+            time(&token.created),
             token.created_by.clone(),
         ]);
     }

@@ -1,6 +1,7 @@
 //! Reading a request: axum's extractors with problem documents for answers.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -24,8 +25,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Json<T>, Failure> {
         let body = axum::Json::<T>::from_request(request, state).await;
-        body.map(|axum::Json(value)| Json(value))
-            .map_err(|refused| Failure::unreadable(refused.status(), refused.body_text()))
+        body.map(|axum::Json(value)| Json(value)).map_err(|refused| match refused.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => Failure::unreadable(
+                status,
+                "the body is longer than the registry takes (http.max_body in registry.toml)".to_owned(),
+            ),
+            status => Failure::unreadable(status, refused.body_text()),
+        })
     }
 }
 

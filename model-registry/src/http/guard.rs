@@ -42,8 +42,12 @@ async fn admit(app: &App, mut request: Request, next: Next) -> Result<Response, 
     };
     if !principal.role.may(route.access) {
         return Err(Failure::wrong_role(format!(
-            "the token `{}` has the role {:?}, and {} {} needs another",
-            principal.name, principal.role, route.method, route.path
+            "the token `{}` has the role {}, and {} {} needs {}",
+            principal.name,
+            principal.role,
+            route.method,
+            route.path,
+            route.access.roles()
         )));
     }
     request.extensions_mut().insert(principal);

@@ -113,6 +113,9 @@ impl Registry {
         version: ModelVersion,
         by: &str,
     ) -> Result<ModelSummary> {
+        if alias.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Error::BadRequest(format!("the alias `{alias}` reads like a version: give it a letter")));
+        }
         let turn = self.state().turn();
         let model = ModelRef { name: name.clone(), version };
         self.version_record(&model)?.ok_or_else(|| no_version(&model))?;

@@ -1,6 +1,6 @@
-//! Which model scored a record or row: the stretch of the score ledger that its device wrote into its journal.
+//! Which model scored a record or row: the run of rows in the score ledger that its device wrote into its journal.
 //!
-//! A device promises rows to a scorer in advance (`swap` records with `first_row` and `reserved`); the last stretch that
+//! A device promises rows to a scorer in advance (`swap` records with `first_row` and `reserved`); the last run that
 //! begins at or below a row and reaches it answers. One look into an ordered index, whatever the number of rows.
 
 use anyhow::Context;
@@ -30,7 +30,7 @@ impl Registry {
         match record.body {
             Body::Anomaly(anomaly) => {
                 let row = RowId { device: id.device, epoch: id.epoch, stream: anomaly.stream, row: anomaly.row };
-                // The anomaly says itself what scored it; the stretch is further evidence and may still be on its way.
+                // The anomaly says itself what scored it; the run is further evidence and may still be on its way.
                 self.answer(text, row, Some(anomaly.by))
             }
             Body::Swap(swap) => {
@@ -56,8 +56,8 @@ impl Registry {
     }
 
     fn answer(&self, text: &str, row: RowId, said: Option<ScoredBy>) -> Result<WhoScored> {
-        let stretch = self.stretch(&row)?;
-        let Some(by) = said.or_else(|| stretch.as_ref().map(|stretch| stretch.by.clone())) else {
+        let run = self.run(&row)?;
+        let Some(by) = said.or_else(|| run.as_ref().map(|run| run.by.clone())) else {
             return Err(Error::NotFound(format!(
                 "no swap record that covers row {row} has been received here: the device has not scored it, or its journal has not come this far"
             )));
@@ -69,12 +69,12 @@ impl Registry {
             stream: row.stream,
             row: row.row,
             by,
-            stretch,
+            run,
             version,
         })
     }
 
-    fn stretch(&self, row: &RowId) -> Result<Option<RanView>> {
+    fn run(&self, row: &RowId) -> Result<Option<RanView>> {
         let prefix = keys::swaps(&row.device, row.epoch, &row.stream);
         let from = prefix.clone().bytes();
         let end = prefix.number(row.row).number(u64::MAX).bytes();
@@ -144,6 +144,6 @@ pub(crate) fn ran(id: &RecordId, swap: &Swap, wall_ms: i64) -> RanView {
         since: format_ms(wall_ms),
         first_row: swap.first_row,
         reason: swap.reason,
-        record: id.to_string(),
+        swap: id.to_string(),
     }
 }

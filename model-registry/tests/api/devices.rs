@@ -199,12 +199,8 @@ fn who_scored_answers_for_every_row_and_record() {
     assert_eq!(by("box/4/server#150").unwrap(), "pump@1");
     assert_eq!(by("box/4/server#249").unwrap(), "pump@1");
     assert_eq!(by("box/4/4").unwrap(), "pump@1");
-    let stretch = registry.who_scored("box/4/server#120").unwrap().stretch.unwrap();
-    assert_eq!(
-        (stretch.record.as_str(), stretch.reason),
-        ("box/4/1", SwapReason::Start),
-        "the first record, not the extension"
-    );
+    let run = registry.who_scored("box/4/server#120").unwrap().run.unwrap();
+    assert_eq!((run.swap.as_str(), run.reason), ("box/4/1", SwapReason::Start), "the first record, not the extension");
     for (asked, says) in [
         ("box/4/server#250", "no swap record"),
         ("box/5/server#0", "no swap record"),

@@ -23,7 +23,7 @@ use crate::sample::{Sample, Schema};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContractMismatch {
     /// The stream lacks signals.
-    #[error("the model needs signal {}, which the stream does not have; it has {}", names(.missing), names(.have))]
+    #[error("the model needs signal {}, which the stream does not have; it has {}", listed(.missing), listed(.have))]
     Signals {
         /// Signals of the contract that are not in the schema.
         missing: Vec<SignalName>,
@@ -45,7 +45,8 @@ pub enum ContractMismatch {
 /// Names that are listed in a message at most.
 const LISTED: usize = 12;
 
-fn names(list: &[SignalName]) -> String {
+/// The first names of a list, and how many more there are.
+pub(crate) fn listed(list: &[impl std::fmt::Display]) -> String {
     let mut text = list.iter().take(LISTED).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     if list.len() > LISTED {
         text.push_str(&format!(" and {} more", list.len() - LISTED));

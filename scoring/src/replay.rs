@@ -15,6 +15,7 @@ use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
 use vedette_protocol::{SignalName, Unit};
 
+use crate::features::listed;
 use crate::sample::{Sample, Schema};
 
 /// First bytes of a gzip file.
@@ -244,8 +245,8 @@ impl Replay {
         }
         let find = |name: &str| {
             header.iter().position(|h| h == name).ok_or_else(|| {
-                let have = header.iter().map(|h| format!("`{h}`")).collect::<Vec<_>>().join(", ");
-                at(0, Problem::NoColumn { wanted: name.to_owned(), have: have.chars().take(10 * SHOWN).collect() })
+                let have = listed(&header);
+                at(0, Problem::NoColumn { wanted: name.to_owned(), have })
             })
         };
         let label = options.label.as_deref().map(find).transpose()?;

@@ -30,18 +30,18 @@ pub enum Command {
     Status,
     /// Look for what keeps this device from working.
     Doctor,
-    /// What was found.
+    /// The anomalies of this device.
     #[command(subcommand)]
     Anomalies(anomalies::Anomalies),
     /// Which model scored a row or record.
     WhoScored {
-        /// A record (42, box-17/1/42) or a row (server#1742, box-17/1/server#1742).
+        /// An anomaly's record (42, box-17/1/42) or a row (server#1742, box-17/1/server#1742).
         record: Asked,
     },
     /// The models of this device.
     #[command(subcommand)]
     Models(Models),
-    /// The durable log.
+    /// The journal: this device's durable log.
     #[command(subcommand)]
     Journal(Journal),
 }
@@ -49,7 +49,7 @@ pub enum Command {
 /// `models …`
 #[derive(Debug, Subcommand)]
 pub enum Models {
-    /// Which model scored which rows, oldest first.
+    /// Which model scored which rows: by stream, oldest first.
     List,
     /// A model's life on this device.
     Show {

@@ -29,13 +29,26 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// Scores telemetry on this device and lets new models in.
 #[derive(Parser)]
-#[command(name = "vedette-agent", version, arg_required_else_help = true)]
+#[command(
+    name = "vedette-agent",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline."
+)]
 struct Arguments {
     /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", env = "VEDETTE_CONFIG", default_value = "/etc/vedette/agent.toml")]
+    #[arg(
+        long,
+        global = true,
+        display_order = 100,
+        value_name = "FILE",
+        env = "VEDETTE_CONFIG",
+        default_value = "/etc/vedette/agent.toml"
+    )]
     config: PathBuf,
     /// Print JSON, one object a line for lists.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     json: bool,
     #[command(subcommand)]
     verb: Verb,

@@ -22,7 +22,7 @@ pub enum StateError {
         pid: String,
     },
     /// The folder cannot be made or written.
-    #[error("couldn't write the state folder {}: {source}; `state` in the configuration must name a folder that this user may write", folder.display())]
+    #[error("couldn't write the state folder {}; `state` in the configuration must name a folder that this user may write", folder.display())]
     NotWritable {
         /// The folder.
         folder: PathBuf,

@@ -19,7 +19,7 @@ use crate::api::view::{AnomalyView, VerdictAsked};
 use crate::index::{QUERY_LIMIT_MAX, Query};
 
 /// Signals named in a table.
-const SIGNALS_SHOWN: usize = 3;
+const SIGNALS_SHOWN: usize = 2;
 
 /// How long `tail` waits for news in one question, seconds.
 const TAIL_WAIT_S: u64 = 20;
@@ -30,20 +30,20 @@ const TAIL_LOOK: Duration = Duration::from_millis(500);
 /// `anomalies …`
 #[derive(Debug, Subcommand)]
 pub enum Anomalies {
-    /// The newest ones, oldest of them first.
+    /// The newest anomalies; of these, the oldest first.
     List {
         #[command(flatten)]
         filter: Filter,
-        /// At most so many.
+        /// How many at most.
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Everything about one.
+    /// All about one anomaly.
     Show {
         /// Its sequence, or device/epoch/sequence.
         record: String,
     },
-    /// The newest ones, and each further one as it is found.
+    /// The newest anomalies, and each further one as it is found.
     Tail {
         /// Only of this stream.
         #[arg(long)]
@@ -62,15 +62,15 @@ pub enum Anomalies {
         /// Who says so.
         #[arg(long, env = "USER")]
         by: String,
-        /// Why.
+        /// A remark, in your words.
         #[arg(long)]
         note: Option<String>,
     },
-    /// All of them, oldest first.
+    /// All anomalies, oldest first, for keeping or for another program.
     Export {
         #[command(flatten)]
         filter: Filter,
-        /// How.
+        /// The form.
         #[arg(long, value_enum, default_value_t = Format::Jsonl)]
         format: Format,
         /// Where to; standard output without it.
@@ -85,10 +85,10 @@ pub struct Filter {
     /// Only of this stream.
     #[arg(long)]
     stream: Option<StreamName>,
-    /// Not sampled before this (RFC 3339).
+    /// Only samples at or after this time, RFC 3339 (2026-01-31T12:00:00Z).
     #[arg(long, value_parser = parse_ms, value_name = "TIME")]
     since: Option<i64>,
-    /// Sampled before this (RFC 3339).
+    /// Only samples before this time, RFC 3339.
     #[arg(long, value_parser = parse_ms, value_name = "TIME")]
     until: Option<i64>,
 }
@@ -145,17 +145,18 @@ fn list(filter: &Filter, limit: usize, access: &Access, out: &Out) -> Result<Exi
     }
     let row = |a: &AnomalyView| {
         vec![
-            Cell::new(print::time(&a.at)),
+            Cell::new(print::second(&a.at)),
             Cell::new(&a.stream),
             Cell::new(a.row),
-            out.loud(&format!("{:.2} / {:.2}", a.score.get(), a.threshold.get())),
+            out.loud(&format!("{:.2}", a.score.get())),
+            Cell::new(format!("{:.2}", a.threshold.get())),
             Cell::new(what(a)),
             Cell::new(print::scorer(&a.by)),
-            Cell::new(a.verdict.as_ref().map_or_else(String::new, |v| print::word(&v.verdict))),
+            Cell::new(a.verdict.as_ref().map_or_else(|| "-".to_owned(), |v| print::word(&v.verdict))),
             Cell::new(a.sequence),
         ]
     };
-    let header = ["TIME", "STREAM", "ROW", "SCORE / THRESHOLD", "TOP SIGNALS", "MODEL", "VERDICT", "RECORD"];
+    let header = ["TIME", "STREAM", "ROW", "SCORE", "OVER", "TOP SIGNALS", "MODEL", "VERDICT", "RECORD"];
     out.table(&header, found.iter().map(row).collect())?;
     Ok(Exit::Ok)
 }
@@ -189,9 +190,9 @@ fn show(record: &str, access: &Access, out: &Out) -> Result<Exit, Trouble> {
         ("recorded", print::time(&anomaly.recorded_at)),
         ("stream", anomaly.stream.to_string()),
         ("row", anomaly.row.to_string()),
-        ("found by", print::word(&anomaly.cause)),
+        ("cause", print::word(&anomaly.cause)),
         ("score", format!("{} over {}", anomaly.score.get(), anomaly.threshold.get())),
-        ("model", print::scorer(&anomaly.by)),
+        ("scored by", print::scorer(&anomaly.by)),
         ("input", anomaly.input.to_string()),
     ];
     if let Some(verdict) = &anomaly.verdict {

@@ -79,7 +79,7 @@ impl Client {
     async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), NoReply> {
         let stream = match UnixStream::connect(&self.socket).await {
             Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(error) if is_down(error.kind()) => {
                 return Err(NoReply::Down);
             }
             Err(error) => {
@@ -118,4 +118,9 @@ fn detail(bytes: &[u8]) -> String {
     let document: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
     let sentence = document.as_ref().and_then(|d| d["detail"].as_str());
     sentence.map_or_else(|| String::from_utf8_lossy(bytes).into_owned(), str::to_owned)
+}
+
+/// Nobody listens; or the state folder is none, and then nobody can.
+fn is_down(why: io::ErrorKind) -> bool {
+    matches!(why, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory)
 }

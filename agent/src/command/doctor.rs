@@ -10,7 +10,7 @@ use serde::Serialize;
 use vedette_protocol::exit::Exit;
 
 use super::access::{Access, Trouble};
-use super::print::Out;
+use super::print::{Out, mebibytes};
 use crate::api::view::StatusView;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -39,7 +39,7 @@ struct Check {
 }
 
 pub(super) fn run(config: &Config, access: &Access, out: &Out) -> Result<Exit, Trouble> {
-    let checks = [agent(access)?, journal(access), disk(&config.state), clock(), broker(config)];
+    let checks = [agent(access), journal(access), disk(&config.state), clock(), broker(config)];
     let bad = checks.iter().any(|check| check.found == Found::Bad);
     if out.json() {
         checks.iter().try_for_each(|check| out.object(check))?;
@@ -52,35 +52,38 @@ pub(super) fn run(config: &Config, access: &Access, out: &Out) -> Result<Exit, T
             };
             vec![Cell::new(check.check), found, Cell::new(&check.says)]
         };
-        out.table(&["CHECK", "FOUND", ""], checks.iter().map(row).collect())?;
+        out.table(&["CHECK", "FOUND", "WHAT"], checks.iter().map(row).collect())?;
     }
     Ok(if bad { Exit::Failed } else { Exit::Ok })
 }
 
-fn agent(access: &Access) -> Result<Check, Trouble> {
+fn agent(access: &Access) -> Check {
     let check = "agent";
-    Ok(match access.live::<StatusView>("/v1/status")? {
-        None => {
+    match access.live::<StatusView>("/v1/status") {
+        Err(trouble) => Check { check, found: Found::Bad, says: format!("{trouble:#}") },
+        Ok(None) => {
             Check { check, found: Found::Note, says: format!("down: nobody listens on {}", access.socket().display()) }
         }
-        Some(StatusView { degraded: Some(why), .. }) => {
+        Ok(Some(StatusView { degraded: Some(why), .. })) => {
             Check { check, found: Found::Bad, says: format!("runs, but the disk refuses: {why}") }
         }
-        Some(status) => Check {
+        Ok(Some(status)) => Check {
             check,
             found: Found::Ok,
             says: format!("{} runs, {} streams", status.agent_version, status.streams.len()),
         },
-    })
+    }
 }
 
 fn journal(access: &Access) -> Check {
     let check = "journal";
     let folder = access.journal();
     match vedette_journal::stat(&folder) {
-        Ok(stat) if stat.damage.is_empty() => {
-            Check { check, found: Found::Ok, says: format!("{} records in {} bytes", stat.next_sequence, stat.bytes) }
-        }
+        Ok(stat) if stat.damage.is_empty() => Check {
+            check,
+            found: Found::Ok,
+            says: format!("{} records in {}", stat.next_sequence, mebibytes(stat.bytes)),
+        },
         Ok(stat) => Check {
             check,
             found: Found::Bad,
@@ -95,12 +98,16 @@ fn journal(access: &Access) -> Check {
 
 fn disk(state: &Path) -> Check {
     let check = "disk";
+    if state.exists() && !state.is_dir() {
+        let says = format!("{} is no folder: `state` in the configuration must name one", state.display());
+        return Check { check, found: Found::Bad, says };
+    }
     let existing = state.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(existing) {
         Ok(fs) => {
             let free = fs.f_bavail.saturating_mul(fs.f_frsize);
             let found = if free < FREE_BYTES_MIN { Found::Bad } else { Found::Ok };
-            Check { check, found, says: format!("{} MB free for {}", free / 1_000_000, state.display()) }
+            Check { check, found, says: format!("{} free for {}", mebibytes(free), state.display()) }
         }
         Err(error) => {
             Check { check, found: Found::Bad, says: format!("couldn't look at {}: {error}", existing.display()) }

@@ -78,7 +78,7 @@ fn from_journal(access: &Access, stopped: &Stopped<'_>) -> Result<StatusView, Tr
 
 fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> {
     let agent = if status.running {
-        format!("{}, up for {} s, {:.1} MB", status.agent_version, status.uptime_s, status.memory_bytes as f64 / 1e6)
+        format!("{}, up for {} s, {}", status.agent_version, status.uptime_s, print::mebibytes(status.memory_bytes))
     } else {
         format!("down (nobody listens on {}); this is from its journal", access.socket().display())
     };
@@ -106,6 +106,9 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
             .iter()
             .map(|why| ("degraded", format!("{why}; {} records wait, {} are lost", status.held, status.lost))),
     );
+    // What is in the way is a sentence, too long for a table.
+    let troubled = |s: &&StreamView| s.doing.contains(' ');
+    pairs.extend(status.streams.iter().filter(troubled).map(|s| (s.stream.as_str(), s.doing.clone())));
     out.pairs(&pairs)?;
     out.line("")?;
     let row = |s: &StreamView| {
@@ -113,9 +116,8 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
         vec![
             Cell::new(&s.stream),
             Cell::new(&s.source),
-            Cell::new(&s.doing),
+            if troubled(&s) { out.loud("trouble") } else { Cell::new(&s.doing) },
             Cell::new(print::scorer(&s.by)),
-            Cell::new(print::time(&s.since)),
             Cell::new(s.row),
             Cell::new(s.rows),
             Cell::new(s.anomalies),
@@ -123,18 +125,8 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
             Cell::new(format!("{} / {}", wait(s.wait_p50_us), wait(s.wait_p99_us))),
         ]
     };
-    let header = [
-        "STREAM",
-        "SOURCE",
-        "STATE",
-        "MODEL",
-        "SINCE",
-        "NEXT ROW",
-        "SCORED",
-        "ANOMALIES",
-        "DROPPED",
-        "WAIT µs p50 / p99",
-    ];
+    let header =
+        ["STREAM", "SOURCE", "STATE", "MODEL", "NEXT ROW", "SCORED", "ANOMALIES", "DROPPED", "WAIT p50 / p99 µs"];
     out.table(&header, status.streams.iter().map(row).collect())?;
     Ok(())
 }

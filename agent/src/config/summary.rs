@@ -66,7 +66,7 @@ impl fmt::Display for Summary {
             (Some(broker), Some(url)) => writeln!(f, "registry  {broker} {url}")?,
         }
         if self.broker.is_some() {
-            writeln!(f, "trust     {} keys for models, {} for the fleet", self.models_keys, self.fleet_keys)?;
+            writeln!(f, "trust     keys: {} for models, {} for the fleet", self.models_keys, self.fleet_keys)?;
         }
         let http = self.http.as_ref().map(|http| format!(" and http://{http}")).unwrap_or_default();
         write!(f, "api       {}{http}", self.socket)?;

@@ -90,7 +90,7 @@ impl Lane {
         self.reserve(batch.samples.len() as u64);
         let panicked = !self.decide(batch);
         if panicked {
-            tracing::error!(stream = %self.stream, by = ?self.scorer.running(), "the model panicked; the baseline goes on");
+            tracing::error!(stream = %self.stream, by = %self.scorer.running(), "the model panicked; the baseline goes on");
             self.start_over();
             if !self.decide(batch) {
                 tracing::error!(stream = %self.stream, rows = batch.samples.len(), "the baseline panicked too; these rows have no decision");
@@ -109,7 +109,7 @@ impl Lane {
         let worn_out = self.faults_in_a_row >= FAULTS_MAX;
         if worn_out {
             let (faults, problem) = (self.faults_in_a_row, self.scorer.fault().unwrap_or("its scores are no numbers"));
-            tracing::error!(stream = %self.stream, by = ?self.scorer.running(), faults, problem, "the model gives no numbers; the baseline goes on");
+            tracing::error!(stream = %self.stream, by = %self.scorer.running(), faults, problem, "the model gives no numbers; the baseline goes on");
             match self.scorer.swap(None) {
                 Ok(()) => self.take_charge(SwapReason::Fault),
                 Err(problem) => tracing::error!(problem = %problem, "couldn't go back to the baseline"),
@@ -128,7 +128,7 @@ impl Lane {
             .swap(model)
             .map_err(|problem| SwapError::Mismatch { stream: self.stream.clone(), problem: problem.to_string() })?;
         self.take_charge(reason);
-        tracing::info!(stream = %self.stream, by = ?self.scorer.running(), first_row = self.next_row, reason = ?reason, "another scorer from here on");
+        tracing::info!(stream = %self.stream, by = %self.scorer.running(), first_row = self.next_row, reason = ?reason, "another scorer from here on");
         Ok(self.next_row)
     }
 

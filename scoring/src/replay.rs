@@ -259,6 +259,8 @@ impl Replay {
             }
         };
         let skipped = options.skip.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
+        // A unit for a signal that is not there is a misspelt name, not a wish.
+        options.units.keys().try_for_each(|name| find(name.as_str()).map(drop))?;
         let timed = match clock {
             Clock::Column(column) => Some(column),
             Clock::Steps { .. } => None,

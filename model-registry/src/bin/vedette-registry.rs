@@ -20,7 +20,13 @@ use vedette_protocol::exit::Exit;
 
 /// The model registry of a fleet: versions, signs and audits models, and says which device runs which.
 #[derive(Parser)]
-#[command(name = "vedette-registry", version, about)]
+#[command(
+    name = "vedette-registry",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,8 +48,14 @@ enum Command {
 
 #[derive(Args)]
 struct At {
-    /// The configuration file
-    #[arg(long, env = "VEDETTE_CONFIG", default_value = "/etc/vedette/registry.toml")]
+    /// The configuration
+    #[arg(
+        long,
+        display_order = 100,
+        value_name = "FILE",
+        env = "VEDETTE_CONFIG",
+        default_value = "/etc/vedette/registry.toml"
+    )]
     config: PathBuf,
 }
 
@@ -53,7 +65,7 @@ enum Token {
     Create {
         #[command(flatten)]
         at: At,
-        /// A name for the audit log: 1 to 64 of a-z 0-9 . _ -
+        /// A name for the audit journal: 1 to 64 of a-z 0-9 . _ -
         #[arg(long)]
         name: String,
         /// What it may do

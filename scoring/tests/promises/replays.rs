@@ -106,6 +106,13 @@ fn clock_changes_in_benchmark_files_can_be_kept() {
 }
 
 #[test]
+fn a_unit_for_a_signal_that_is_not_there_is_a_misspelt_name() {
+    let units = [("presure".parse().unwrap(), "Pa".parse().unwrap())].into();
+    let complaint = all("pressure,label\n1,0\n", &Options { units, ..options() }).unwrap_err();
+    assert!(complaint.contains("no column `presure`; the file has `pressure`, `label`"), "{complaint}");
+}
+
+#[test]
 fn a_gzip_file_that_was_cut_off_is_said_to_be_and_the_rows_before_are_kept() {
     let folder = Folder::new();
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());

@@ -21,8 +21,8 @@ pub(crate) fn a_record_reaches_the_registry(kind: BrokerKind) -> anyhow::Result<
 }
 
 pub(crate) fn a_broker_goes_away(kind: BrokerKind) -> anyhow::Result<()> {
-    let mut stage = Stage::with_a_stale_model(kind, "box-1")?;
-    let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
+    let mut stage = Stage::set(kind)?;
+    let mut agent = stage.agent_with_a_stale_model("box-1", 60_000.0)?;
     agent.start()?;
     scored(&agent, "server", 2200)?;
     stage.broker_goes()?;
@@ -34,8 +34,8 @@ pub(crate) fn a_broker_goes_away(kind: BrokerKind) -> anyhow::Result<()> {
 }
 
 pub(crate) fn an_agent_is_killed(kind: BrokerKind) -> anyhow::Result<()> {
-    let stage = Stage::with_a_stale_model(kind, "box-1")?;
-    let mut agent = stage.agent("box-1", &replay("server", 60_000.0))?;
+    let stage = Stage::set(kind)?;
+    let mut agent = stage.agent_with_a_stale_model("box-1", 60_000.0)?;
     agent.start()?;
     scored(&agent, "server", 4000)?;
     wait::until_true("the first anomalies at the registry", SOON, || Ok(stage.received("box-1")?.len() > 100))?;

@@ -63,12 +63,18 @@ impl Stage {
         self.registry.json(["anomalies", "list", "--device", device, "--limit", "100000"])
     }
 
-    /// A registry that has assigned version 1 to a device, which will alarm on every row after the change: many records.
-    pub(crate) fn with_a_stale_model(kind: BrokerKind, device: &str) -> anyhow::Result<Self> {
-        let stage = Self::set(kind)?;
-        stage.registry.push(&sample::model_dir("v1"))?.ok()?;
-        stage.registry.assign(device, "server", "server-pca@1")?;
-        Ok(stage)
+    /// An agent that has version 1 already, and will replay the sample at this speed when started: the model alarms on every
+    /// row after the change, which makes many records.
+    pub(crate) fn agent_with_a_stale_model(&self, device: &str, speed: f64) -> anyhow::Result<Agent> {
+        self.registry.push(&sample::model_dir("v1"))?.ok()?;
+        self.registry.assign(device, "server", "server-pca@1")?;
+        let mut agent = self.agent(device, &replay("server", 60.0))?;
+        agent.start()?;
+        runs(&agent, "server", "server-pca@1")?;
+        agent.stop()?;
+        let config = std::fs::read_to_string(agent.config())?;
+        std::fs::write(agent.config(), config.replace("speed = 60.0", &format!("speed = {speed:.1}")))?;
+        Ok(agent)
     }
 
     /// Waits until the registry has exactly the anomalies that the box has, at least `least` of them, each once.

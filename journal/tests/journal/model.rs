@@ -71,11 +71,20 @@ fn reopen(folder: &Path, model: &mut Model) -> Journal {
 fn tear(folder: &Path, garbage: &[u8]) {
     let path = segment_files(folder).pop().unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    let used = bytes[SEGMENT_DATA_AT..].iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    let end = SEGMENT_DATA_AT + used.next_multiple_of(8);
+    let end = end_of_records(&bytes);
     bytes.resize(bytes.len().max(end + garbage.len()), 0);
     bytes[end..end + garbage.len()].copy_from_slice(garbage);
     fs::write(&path, bytes).unwrap();
+}
+
+/// Where the records of an untorn segment end: by their lengths, since a payload may end in zeros too.
+fn end_of_records(bytes: &[u8]) -> usize {
+    let mut at = SEGMENT_DATA_AT;
+    while let Some(head) = bytes.get(at..at + 20).filter(|head| head[17] != 0) {
+        let payload = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+        at += (20 + payload).next_multiple_of(8);
+    }
+    at
 }
 
 fn check_what_is_there(folder: &Path, model: &Model, pruned_below: u64) {

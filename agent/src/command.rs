@@ -83,7 +83,7 @@ pub fn execute(command: &Command, context: &Context) -> anyhow::Result<Exit> {
         Ok(config) => config,
         Err(error) => {
             eprintln!("vedette-agent: {error}");
-            return Ok(Exit::Usage);
+            return Ok(config::exit_of_refused(&context.config));
         }
     };
     let access = Access::new(&config)?;

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vedette_protocol::exit::Exit;
 use vedette_protocol::id::DeviceId;
 use vedette_protocol::key::Trust;
 use vedette_protocol::limit::MAX_STREAMS;
@@ -163,6 +164,12 @@ pub fn load(path: &Path) -> Result<Config, SettingsError> {
     let raw: Raw = settings::layered(&documents(path)?, std::env::vars())?;
     let folder = path.parent().unwrap_or(Path::new("."));
     check(raw, &Place { file: path, folder })
+}
+
+/// The exit code for a configuration that was refused: not found when there is no such file, else a mistake of usage.
+#[must_use]
+pub fn exit_of_refused(path: &Path) -> Exit {
+    if path.exists() { Exit::Usage } else { Exit::NotFound }
 }
 
 /// The file and its drop-ins: beside `agent.toml`, `agent.d/*.toml` in the order of their names.

@@ -1,6 +1,6 @@
 //! `vedette-agent`: arguments, logging, exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     match verb {
         Verb::Run => match config::load(&file) {
             Ok(config) => start(config).map(|()| Exit::Ok),
-            Err(error) => Ok(refuse(&error)),
+            Err(error) => Ok(refuse(&error, &file)),
         },
         Verb::CheckConfig => match config::load(&file) {
             Ok(config) if json => {
@@ -124,17 +124,17 @@ fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
                 println!("{}", config.summary());
                 Ok(Exit::Ok)
             }
-            Err(error) => Ok(refuse(&error)),
+            Err(error) => Ok(refuse(&error, &file)),
         },
         Verb::Command(command) => command::execute(&command, &command::Context { config: file, json }),
         Verb::Trial => Ok(Exit::Usage),
     }
 }
 
-/// A configuration that makes no sense is a mistake of usage.
-fn refuse(error: &SettingsError) -> Exit {
+/// Says why the configuration is refused.
+fn refuse(error: &SettingsError, file: &Path) -> Exit {
     eprintln!("vedette-agent: {error}");
-    Exit::Usage
+    config::exit_of_refused(file)
 }
 
 /// Runs the agent until a signal asks it to stop.

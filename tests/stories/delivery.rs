@@ -73,9 +73,9 @@ pub(crate) fn two_agents(kind: BrokerKind) -> anyhow::Result<()> {
 
 pub(crate) fn garbage_on_every_topic(kind: BrokerKind) -> anyhow::Result<()> {
     let stage = Stage::set(kind)?;
-    let mut agent = stage.agent("box-1", &replay("server", 6_000.0))?;
+    let mut agent = stage.agent_with_a_stale_model("box-1", 60_000.0)?;
     agent.start()?;
-    scored(&agent, "server", 10)?;
+    scored(&agent, "server", 2000)?;
     let words = ["up/birth", "up/journal", "up/status", "up/request", "down/assignment", "down/chunk", "down/ack"];
     let topics: Vec<String> = words.iter().map(|word| format!("vedette/v1/box-1/{word}")).collect();
     let payloads: Vec<Vec<u8>> = vec![
@@ -86,9 +86,8 @@ pub(crate) fn garbage_on_every_topic(kind: BrokerKind) -> anyhow::Result<()> {
         vec![0xa1; 4000],
     ];
     publish_all(stage.registry.broker(), &topics, &payloads)?;
-    let row = stream(&agent.status()?, "server")["row"].as_u64().unwrap_or(0);
-    scored(&agent, "server", row + 200)?;
-    stage.both_ends_agree(&agent, 0)?;
+    scored(&agent, "server", ROWS)?;
+    stage.both_ends_agree(&agent, MANY)?;
     agent.stop()
 }
 

@@ -3,12 +3,12 @@
 //! `VEDCURS1` | epoch u64 | sequence u64 | CRC32C of the 24 bytes before. Written under another name, synced, renamed,
 //! folder synced: after a cut the old cursor or the new one is there, never a mixture and never none.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::disk::{self, Disk};
 use crate::error::CursorError;
-use crate::file;
 use crate::record::{u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"VEDCURS1";
@@ -27,13 +27,19 @@ pub struct Cursor {
 /// The file that a [`Cursor`] is kept in. One writer at a time.
 #[derive(Clone, Debug)]
 pub struct CursorFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl CursorFile {
     /// The cursor kept at `path`. Nothing is touched yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self::on(disk::real(), path)
+    }
+
+    /// As [`CursorFile::new`], on another disk.
+    pub fn on(disk: Arc<dyn Disk>, path: impl Into<PathBuf>) -> Self {
+        Self { disk, path: path.into() }
     }
 
     /// The cursor, or `None` when none was ever stored.
@@ -41,7 +47,7 @@ impl CursorFile {
     /// # Errors
     /// [`CursorError::Damaged`] when the content is not what was stored; [`CursorError::Io`] when it can't be read.
     pub fn load(&self) -> Result<Option<Cursor>, CursorError> {
-        let bytes = match fs::read(&self.path) {
+        let bytes = match self.read() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => {
@@ -67,10 +73,19 @@ impl CursorFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             Some(_) | None => Path::new("."),
         };
-        let file = file::create(&temporary).map_err(failed)?;
-        file::write_at(&file, &encode(cursor), 0).map_err(failed)?;
-        file::sync_all(&file).map_err(failed)?;
-        file::rename(folder, &temporary, &self.path).map_err(failed)
+        let file = self.disk.create(&temporary).map_err(failed)?;
+        file.write_at(&encode(cursor), 0).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        self.disk.rename(&temporary, &self.path).map_err(failed)?;
+        self.disk.sync_folder(folder).map_err(failed)
+    }
+
+    /// The content, with one byte more than a cursor has, so that a longer file shows.
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; BYTES + 1];
+        let have = self.disk.open_to_read(&self.path)?.read_at(&mut bytes, 0)?;
+        bytes.truncate(have);
+        Ok(bytes)
     }
 }
 
@@ -95,6 +110,8 @@ fn decode(bytes: &[u8]) -> Option<Cursor> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 

@@ -101,10 +101,13 @@
 
 mod clock;
 mod cursor;
+mod disk;
 mod error;
 mod file;
+mod folder;
 mod group;
 mod header;
+mod merkle;
 mod reader;
 mod record;
 mod recovery;
@@ -113,11 +116,16 @@ mod tail;
 mod writer;
 
 pub use cursor::{Cursor, CursorFile};
+pub use disk::{Disk, DiskFile, Lock, RealDisk};
 pub use error::{AppendError, CommitError, CursorError, OpenError, PruneError, ReadError};
 pub use group::GROUP_BYTES_MAX;
+pub use merkle::{
+    Frontier, Hash, NotAHash, consistency_ranges, empty_root, inclusion_ranges, leaf, lost_leaf, node, verify_consistency,
+    verify_inclusion,
+};
 pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;
-pub use recovery::{Damage, Recovery, Stat, stat};
+pub use recovery::{Damage, Recovery, Stat, stat, stat_on};
 pub use writer::{
     COMMIT_INTERVAL, COMMIT_RECORDS, Journal, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };

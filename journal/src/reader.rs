@@ -2,11 +2,13 @@
 //! crate's documentation under *Reading*.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::ReadError;
-use crate::file;
+use crate::folder::Folder;
 use crate::header::DATA_AT;
 use crate::record::{HEAD_BYTES, Head, Place, footprint};
 use crate::segment::{self, Found, Segment};
@@ -27,7 +29,7 @@ pub struct Entry {
 /// A cursor in a journal. Holds one open file and the memory of one record.
 #[derive(Debug)]
 pub struct Reader {
-    folder: PathBuf,
+    folder: Folder,
     epoch: Option<u64>,
     /// Sequence that the next entry should have.
     wanted: u64,
@@ -56,8 +58,16 @@ impl Reader {
     /// # Errors
     /// When the folder or a segment's header can't be read, or is of a newer format.
     pub fn open(folder: &Path, from: u64) -> Result<Self, ReadError> {
+        Self::open_on(disk::real(), folder, from)
+    }
+
+    /// As [`Reader::open`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, folder: &Path, from: u64) -> Result<Self, ReadError> {
         let mut reader = Self {
-            folder: folder.to_path_buf(),
+            folder: Folder::new(disk, folder),
             epoch: None,
             wanted: from,
             adrift: true,
@@ -133,7 +143,7 @@ impl Reader {
                 }
                 return Ok(None);
             };
-            let path = file::segment_path(&self.folder, at.segment.index());
+            let path = self.folder.segment(at.segment.index());
             let found = at.segment.record_at(at.offset, &mut self.buffer).map_err(ReadError::at(&path))?;
             let Found::Record(head) = found else {
                 if self.pass()? {
@@ -177,7 +187,7 @@ impl Reader {
             return Ok(false);
         };
         let index = at.segment.index();
-        let path = file::segment_path(&self.folder, index);
+        let path = self.folder.segment(index);
         let failed = || ReadError::at(&path);
         let newer = segments.into_iter().find(|other| *other > index);
         // The writer may have filled this segment between our look at it and the listing: only now is it finished.
@@ -235,15 +245,15 @@ impl Reader {
     }
 
     fn list(&self) -> Result<Vec<u32>, ReadError> {
-        file::segments(&self.folder).map_err(ReadError::at(&self.folder))
+        self.folder.segments().map_err(ReadError::at(self.folder.path()))
     }
 
     /// Opens a segment; `None` when the writer pruned it since the listing.
-    fn open_segment(&self, index: u32) -> Result<Option<(std::fs::File, segment::Headers)>, ReadError> {
-        let path = file::segment_path(&self.folder, index);
-        match file::open_to_read(&path) {
+    fn open_segment(&self, index: u32) -> Result<Option<(Box<dyn DiskFile>, segment::Headers)>, ReadError> {
+        let path = self.folder.segment(index);
+        match self.folder.open_to_read(index) {
             Ok(file) => {
-                let headers = segment::headers(&file, &self.folder, index)?;
+                let headers = segment::headers(&*file, &self.folder, index)?;
                 Ok(Some((file, headers)))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -3,12 +3,13 @@
 //! `survey` reads and changes nothing, so that [`stat`] can use it beside a running writer; `mend` is the writer's, and
 //! makes what the survey found durable: cuts the tail, reserves the rest of the file again, syncs.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::{OpenError, ReadError};
-use crate::file;
+use crate::folder::Folder;
 use crate::header::{DATA_AT, Header};
 use crate::record::{Place, footprint};
 use crate::segment::{self, Segment, Step, Walk};
@@ -111,8 +112,8 @@ pub(crate) struct Newest {
 }
 
 /// Reads a folder and changes nothing.
-pub(crate) fn survey(folder: &Path) -> Result<Survey, ReadError> {
-    let segments = file::segments(folder).map_err(ReadError::at(folder))?;
+pub(crate) fn survey(folder: &Folder) -> Result<Survey, ReadError> {
+    let segments = folder.segments().map_err(ReadError::at(folder.path()))?;
     let mut damage = Vec::new();
     let mut epoch = None;
     let mut newest = None;
@@ -140,22 +141,21 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, ReadError> {
     Ok(Survey { segments, epoch, tail, damage })
 }
 
-fn open_segment(folder: &Path, index: u32) -> Result<(File, segment::Headers), ReadError> {
-    let path = file::segment_path(folder, index);
-    let file = file::open_to_read(&path).map_err(ReadError::at(&path))?;
-    let headers = segment::headers(&file, folder, index)?;
+fn open_segment(folder: &Folder, index: u32) -> Result<(Box<dyn DiskFile>, segment::Headers), ReadError> {
+    let file = folder.open_to_read(index).map_err(ReadError::at(&folder.segment(index)))?;
+    let headers = segment::headers(&*file, folder, index)?;
     Ok((file, headers))
 }
 
 /// Walks the newest segment to its end.
 fn walk_tail(
-    folder: &Path,
+    folder: &Folder,
     segment: Segment,
     header: Option<Header>,
     sound: bool,
     damage: &mut Vec<Damage>,
 ) -> Result<Newest, ReadError> {
-    let path = file::segment_path(folder, segment.index());
+    let path = folder.segment(segment.index());
     let mut buffer = Vec::new();
     let first_sequence = header.map(|header| header.first_sequence);
     let mut next = first_sequence;
@@ -198,15 +198,15 @@ fn mark_as_committed(damage: &mut Damage) {
 }
 
 /// The sequence after the last record below the segment `index`, for a segment of which nothing can be read.
-fn sequence_before(folder: &Path, index: u32) -> Result<u64, ReadError> {
-    let segments = file::segments(folder).map_err(ReadError::at(folder))?;
+fn sequence_before(folder: &Folder, index: u32) -> Result<u64, ReadError> {
+    let segments = folder.segments().map_err(ReadError::at(folder.path()))?;
     let mut buffer = Vec::new();
     for index in segments.into_iter().rev().filter(|below| *below < index) {
         let (file, headers) = open_segment(folder, index)?;
         let Some(header) = headers.header else {
             continue;
         };
-        let path = file::segment_path(folder, index);
+        let path = folder.segment(index);
         let segment = Segment::new(file, Place { epoch: header.epoch, segment: index });
         let mut next = header.first_sequence;
         let mut walk = Walk::new(&segment, Some(next));
@@ -223,11 +223,11 @@ fn sequence_before(folder: &Path, index: u32) -> Result<u64, ReadError> {
 
 /// Cuts the torn tail and makes the newest segment durable as it now is: records that a killed process wrote and never
 /// synced count from here on. Returns the tail to write on, or `None` when the next group begins a new segment.
-pub(crate) fn mend(folder: &Path, tail: Newest, segment_bytes: u64) -> Result<Option<Tail>, OpenError> {
+pub(crate) fn mend(folder: &Folder, tail: Newest, segment_bytes: u64) -> Result<Option<Tail>, OpenError> {
     let index = tail.segment.index();
-    let path = file::segment_path(folder, index);
-    let at = |source| OpenError::at(folder, &path, source);
-    let file = file::open_to_write(&path).map_err(at)?;
+    let path = folder.segment(index);
+    let at = |source| OpenError::at(folder.path(), &path, source);
+    let file = folder.disk.open_to_write(&path).map_err(at)?;
     let end = tail.end.max(DATA_AT);
     if tail.torn_bytes > 0 {
         tracing::warn!(
@@ -236,16 +236,16 @@ pub(crate) fn mend(folder: &Path, tail: Newest, segment_bytes: u64) -> Result<Op
             cut_bytes = tail.torn_bytes,
             "cut an unfinished write from the journal"
         );
-        file::truncate(&file, end).map_err(at)?;
+        file.set_len(end).map_err(at)?;
     }
     let has_room = end + footprint(0) as u64 <= segment_bytes;
     if tail.sound
         && has_room
-        && let Err(error) = file::preallocate(&file, segment_bytes)
+        && let Err(error) = file.allocate(segment_bytes)
     {
         tracing::warn!(segment = index, %error, "couldn't reserve the rest of a journal segment; it grows as it is written");
     }
-    file::sync_all(&file).map_err(at)?;
+    file.sync_all().map_err(at)?;
     Ok((tail.sound && has_room).then_some(Tail { file, index, offset: end, capacity: segment_bytes }))
 }
 
@@ -254,6 +254,15 @@ pub(crate) fn mend(folder: &Path, tail: Newest, segment_bytes: u64) -> Result<Op
 /// # Errors
 /// When the folder or its newest segment can't be read, or is of a newer format.
 pub fn stat(folder: &Path) -> Result<Stat, ReadError> {
+    stat_on(disk::real(), folder)
+}
+
+/// As [`stat`], on another disk.
+///
+/// # Errors
+/// As [`stat`].
+pub fn stat_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Stat, ReadError> {
+    let folder = &Folder::new(disk, folder);
     let survey = survey(folder)?;
     let mut bytes = 0;
     let mut first_sequence = None;
@@ -263,7 +272,7 @@ pub fn stat(folder: &Path) -> Result<Stat, ReadError> {
             Err(ReadError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
             opened => opened?,
         };
-        bytes += file.metadata().map_err(ReadError::at(folder))?.len();
+        bytes += file.length().map_err(ReadError::at(folder.path()))?;
         first_sequence = first_sequence.or(headers.header.map(|header| header.first_sequence));
     }
     Ok(Stat {
@@ -277,10 +286,10 @@ pub fn stat(folder: &Path) -> Result<Stat, ReadError> {
 }
 
 /// Sets aside every segment, because none says which epoch its records are of.
-pub(crate) fn set_all_aside(folder: &Path, survey: &mut Survey) -> Result<(), OpenError> {
+pub(crate) fn set_all_aside(folder: &Folder, survey: &mut Survey) -> Result<(), OpenError> {
     for index in survey.segments.drain(..) {
-        let path = file::segment_path(folder, index);
-        let file = file::set_aside(folder, index).map_err(|source| OpenError::at(folder, &path, source))?;
+        let path = folder.segment(index);
+        let file = folder.set_aside(index).map_err(|source| OpenError::at(folder.path(), &path, source))?;
         tracing::error!(file = %file.display(), "no header of the journal can be read; the segment was set aside and a new epoch begins");
         survey.damage.push(Damage::SetAside { file });
     }

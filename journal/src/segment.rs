@@ -1,12 +1,11 @@
 //! One segment file seen by a reader: its header, the record at an offset, the next valid record behind a bad place.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::time::SystemTime;
 
+use crate::disk::DiskFile;
 use crate::error::ReadError;
-use crate::file;
+use crate::folder::Folder;
 use crate::header::{self, COPY_AT, DATA_AT, HEADER_BYTES, Header};
 use crate::record::{self, ALIGN, FOOTPRINT_MIN, HEAD_BYTES, Head, Look, Place};
 
@@ -39,17 +38,17 @@ pub(crate) enum Found {
 /// A segment open for reading, with the place that its checksums are bound to.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    file: File,
+    file: Box<dyn DiskFile>,
     place: Place,
 }
 
 /// Reads both headers of the segment `index`.
-pub(crate) fn headers(file: &File, folder: &Path, index: u32) -> Result<Headers, ReadError> {
-    let path = file::segment_path(folder, index);
+pub(crate) fn headers(file: &dyn DiskFile, folder: &Folder, index: u32) -> Result<Headers, ReadError> {
+    let path = folder.segment(index);
     let mut looks = [header::Look::Broken; 2];
     for (look, offset) in looks.iter_mut().zip([0, COPY_AT]) {
         let mut bytes = [0; HEADER_BYTES];
-        file::read_at(file, &mut bytes, offset).map_err(ReadError::at(&path))?;
+        file.read_at(&mut bytes, offset).map_err(ReadError::at(&path))?;
         *look = header::look(&bytes);
     }
     let mut header = None;
@@ -66,7 +65,7 @@ pub(crate) fn headers(file: &File, folder: &Path, index: u32) -> Result<Headers,
 }
 
 impl Segment {
-    pub(crate) fn new(file: File, place: Place) -> Self {
+    pub(crate) fn new(file: Box<dyn DiskFile>, place: Place) -> Self {
         Self { file, place }
     }
 
@@ -76,13 +75,13 @@ impl Segment {
 
     /// When the file last changed, as far as the system keeps that.
     pub(crate) fn changed(&self) -> io::Result<SystemTime> {
-        self.file.metadata()?.modified()
+        self.file.modified()
     }
 
     /// Looks at `offset`; a valid record's bytes (head, payload, padding) are at the front of `buffer` afterwards.
     pub(crate) fn record_at(&self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<Found> {
         buffer.resize(FIRST_READ_BYTES, 0);
-        let mut have = file::read_at(&self.file, buffer, offset)?;
+        let mut have = self.file.read_at(buffer, offset)?;
         let head = match record::look(&buffer[..have.min(HEAD_BYTES)]) {
             Look::Head(head) => head,
             Look::Blank => return Ok(Found::Blank),
@@ -91,7 +90,7 @@ impl Segment {
         let need = record::footprint(head.payload_bytes);
         if need > FIRST_READ_BYTES {
             buffer.resize(need, 0);
-            have += file::read_at(&self.file, &mut buffer[have..], offset + have as u64)?;
+            have += self.file.read_at(&mut buffer[have..], offset + have as u64)?;
         }
         if have < need || record::checksum(self.place, offset, &buffer[..need]) != head.checksum {
             return Ok(Found::Broken);
@@ -105,7 +104,7 @@ impl Segment {
         let mut block = vec![0; BLOCK_BYTES];
         let mut start = bad + ALIGN as u64;
         loop {
-            let have = file::read_at(&self.file, &mut block, start)?;
+            let have = self.file.read_at(&mut block, start)?;
             if have < HEAD_BYTES {
                 return Ok(None);
             }
@@ -129,7 +128,7 @@ impl Segment {
         let mut block = vec![0; BLOCK_BYTES];
         let (mut start, mut end) = (offset, offset);
         loop {
-            let have = file::read_at(&self.file, &mut block, start)?;
+            let have = self.file.read_at(&mut block, start)?;
             if have == 0 {
                 return Ok(end - offset);
             }

@@ -1,13 +1,14 @@
 //! The one writer: records into the group, the group onto the disk, segments begun and removed. The rules are in the
 //! crate's documentation under *Writing*.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::disk::{self, Disk, DiskFile, Lock};
 use crate::error::{AppendError, CommitError, OpenError, PruneError, is_no_space};
-use crate::file::{self, Lock};
+use crate::folder::Folder;
 use crate::group::Group;
 use crate::header::{DATA_AT, Header};
 use crate::record::Place;
@@ -59,7 +60,7 @@ impl Options {
 /// after a power cut.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
+    folder: Folder,
     options: Options,
     epoch: u64,
     /// Sequences below are durable.
@@ -71,7 +72,7 @@ pub struct Journal {
     /// The segment that the next group goes into; `None` begins a new one.
     tail: Option<Tail>,
     scratch: Vec<u8>,
-    _lock: File,
+    _lock: Box<dyn DiskFile>,
 }
 
 impl Journal {
@@ -81,13 +82,22 @@ impl Journal {
     /// # Errors
     /// [`OpenError::Locked`] when somebody else writes there; the other kinds as they say. Damage is no error.
     pub fn open(folder: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_on(disk::real(), folder, options)
+    }
+
+    /// As [`Journal::open`], on another disk.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, folder: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+        let folder = Folder::new(disk, folder);
         let options =
             Options { segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX), ..options };
-        let lock = take_folder(folder)?;
-        let mut survey = recovery::survey(folder)?;
+        let lock = take_folder(&folder)?;
+        let mut survey = recovery::survey(&folder)?;
         let next_segment = survey.segments.last().map_or(0, |last| last.saturating_add(1));
         if survey.epoch.is_none() {
-            recovery::set_all_aside(folder, &mut survey)?;
+            recovery::set_all_aside(&folder, &mut survey)?;
         }
         let Survey { segments, epoch, tail, damage } = survey;
         let mut recovery = Recovery {
@@ -102,10 +112,10 @@ impl Journal {
         if let Some(tail) = tail {
             recovery.next_sequence = tail.next_sequence;
             recovery.cut_bytes = tail.torn_bytes;
-            writable = recovery::mend(folder, tail, options.segment_bytes)?;
+            writable = recovery::mend(&folder, tail, options.segment_bytes)?;
         }
         let mut journal = Self {
-            folder: folder.to_path_buf(),
+            folder,
             epoch: recovery.epoch,
             committed: recovery.next_sequence,
             group: Group::default(),
@@ -117,7 +127,7 @@ impl Journal {
             _lock: lock,
         };
         if recovery.created {
-            journal.begin_segment(0).map_err(|error| OpenError::beginning(folder, error))?;
+            journal.begin_segment(0).map_err(|error| OpenError::beginning(journal.folder.path(), error))?;
             recovery.segments = 1;
         }
         Ok((journal, recovery))
@@ -140,7 +150,7 @@ impl Journal {
 
     /// The folder that the journal lives in.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Segments in the folder.
@@ -188,7 +198,7 @@ impl Journal {
                 self.committed += records as u64;
                 continue;
             };
-            let path = file::segment_path(&self.folder, tail.index);
+            let path = self.folder.segment(tail.index);
             self.seal();
             failures += 1;
             if failures > FRESH_FILES_MAX || is_no_space(&source) {
@@ -226,8 +236,8 @@ impl Journal {
     pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
         let removable = self.removable_below(sequence)?;
         for index in self.segments.drain(..removable) {
-            let path = file::segment_path(&self.folder, index);
-            match file::remove(&path) {
+            let path = self.folder.segment(index);
+            match self.folder.disk.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(PruneError::at(&path, error));
                 }
@@ -235,7 +245,7 @@ impl Journal {
             }
         }
         if removable > 0 {
-            file::sync_folder(&self.folder).map_err(|source| PruneError::at(&self.folder, source))?;
+            self.folder.sync().map_err(|source| PruneError::at(self.folder.path(), source))?;
         }
         Ok(removable)
     }
@@ -245,10 +255,10 @@ impl Journal {
     fn removable_below(&self, sequence: u64) -> Result<usize, PruneError> {
         let mut removable = 0;
         for (position, index) in self.segments.iter().copied().enumerate().skip(1) {
-            let path = file::segment_path(&self.folder, index);
+            let path = self.folder.segment(index);
             let at = |source| PruneError::at(&path, source);
-            let file = file::open_to_read(&path).map_err(at)?;
-            let headers = crate::segment::headers(&file, &self.folder, index)
+            let file = self.folder.open_to_read(index).map_err(at)?;
+            let headers = crate::segment::headers(&*file, &self.folder, index)
                 .map_err(|error| at(std::io::Error::other(error)))?;
             match headers.header {
                 Some(header) if header.first_sequence <= sequence => removable = position,
@@ -270,7 +280,7 @@ impl Journal {
     fn begin_segment(&mut self, need: u64) -> Result<(), CommitError> {
         self.seal();
         let index = self.next_segment;
-        let path = file::segment_path(&self.folder, index);
+        let path = self.folder.segment(index);
         let used_up = || std::io::Error::other("segment numbers are used up");
         let next = index.checked_add(1).ok_or_else(used_up);
         self.next_segment = next.map_err(|source| CommitError::at(&path, source))?;
@@ -284,16 +294,16 @@ impl Journal {
 }
 
 /// Makes the folder if need be, takes its lock and clears what a cut left half made.
-fn take_folder(folder: &Path) -> Result<File, OpenError> {
-    let at = |source| OpenError::at(folder, folder, source);
-    file::make_folder(folder).map_err(at)?;
-    match file::lock(folder).map_err(at)? {
+fn take_folder(folder: &Folder) -> Result<Box<dyn DiskFile>, OpenError> {
+    let at = |source| OpenError::at(folder.path(), folder.path(), source);
+    folder.make().map_err(at)?;
+    match folder.lock().map_err(at)? {
         Lock::Held(lock) => {
-            file::remove_temporaries(folder).map_err(at)?;
+            folder.remove_temporaries().map_err(at)?;
             Ok(lock)
         }
         Lock::Taken(holder) => Err(OpenError::Locked {
-            folder: folder.to_path_buf(),
+            folder: folder.path().to_path_buf(),
             holder: if holder.is_empty() { holder } else { format!(" by process {holder}") },
         }),
     }
@@ -305,48 +315,7 @@ mod tests {
 
     use super::*;
     use crate::record::footprint;
-    use crate::{GROUP_BYTES_MAX, PAYLOAD_BYTES_MAX, Reader};
-
-    fn payloads(folder: &Path) -> Vec<(u64, Vec<u8>)> {
-        let mut reader = Reader::open(folder, 0).unwrap();
-        let mut all = Vec::new();
-        while let Some(entry) = reader.next().unwrap() {
-            all.push((entry.sequence, entry.payload));
-        }
-        assert_eq!(reader.skipped(), 0);
-        all
-    }
-
-    #[test]
-    fn a_failed_sync_is_not_asked_again_and_its_group_goes_into_a_fresh_segment() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(folder.path(), Options::new(1)).unwrap();
-        journal.append(1, b"before").unwrap();
-        journal.commit().unwrap();
-        journal.append(1, b"during").unwrap();
-        file::tests::fail_next_syncs(1);
-        assert_eq!(journal.commit().unwrap(), 2);
-        assert_eq!(journal.segments(), 2);
-        drop(journal);
-        let expected = vec![(0, b"before".to_vec()), (1, b"during".to_vec())];
-        assert_eq!(payloads(folder.path()), expected);
-        let (_, recovery) = Journal::open(folder.path(), Options::new(2)).unwrap();
-        assert_eq!((recovery.epoch, recovery.next_sequence), (1, 2));
-        assert_eq!((recovery.damage, recovery.cut_bytes), (vec![], 0));
-    }
-
-    #[test]
-    fn a_disk_that_fails_for_fresh_files_too_is_reported_and_the_group_kept_for_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(folder.path(), Options::new(1)).unwrap();
-        journal.append(1, b"patient").unwrap();
-        file::tests::fail_next_syncs(FRESH_FILES_MAX + 1);
-        let error = journal.commit().unwrap_err();
-        assert!(matches!(error, CommitError::Io { .. }), "{error}");
-        assert_eq!((journal.committed(), journal.next_sequence()), (0, 1));
-        assert_eq!(journal.commit().unwrap(), 1);
-        assert_eq!(payloads(folder.path()), vec![(0, b"patient".to_vec())]);
-    }
+    use crate::{GROUP_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
     #[test]
     fn what_waits_for_a_failing_commit_is_bounded() {

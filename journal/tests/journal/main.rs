@@ -1,6 +1,8 @@
 //! The journal's tests over real files: promises, a model, rot, and a full disk.
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod failing;
+mod faulty;
 mod folder;
 mod model;
 mod promises;

@@ -168,7 +168,7 @@ impl Ingest {
 
     fn answer(&mut self, outcome: Outcome) {
         for (device, epoch, upto) in acknowledgements(&outcome.stored, &self.tally) {
-            let ack = BatchAck { epoch, upto };
+            let ack = BatchAck::new(epoch, upto);
             if self.outbox.try_publish(&Topic::down(&device, Down::Ack), ack.encode()).is_err() {
                 count(&self.tally.unanswered, 1);
             }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn batch(device: &str) -> Vec<u8> {
-        JournalBatch { device: device.parse().unwrap(), epoch: 1, records: vec![] }.encode()
+        JournalBatch::new(device.parse().unwrap(), 1, vec![]).encode()
     }
 
     #[test]

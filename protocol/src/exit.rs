@@ -18,6 +18,20 @@ pub enum Exit {
     Refused = 4,
     /// The other side cannot be reached.
     Offline = 5,
+    /// A log ends in an unfinished write; everything before it is whole.
+    Torn = 10,
+    /// Records of a log are missing, and the log is otherwise what it says.
+    Gap = 11,
+    /// A record or a tree of a log is not what its hashes say.
+    HashMismatch = 12,
+    /// A checkpoint of a log is not signed by the key that should have signed it.
+    BadSignature = 13,
+    /// A log contradicts a checkpoint that it once signed: two histories under one name.
+    Fork = 14,
+    /// A record of a log names a model that the log, or the list given, does not know.
+    UnknownModel = 15,
+    /// A bundle ends before, or begins behind, what it claims to hold.
+    Incomplete = 16,
 }
 
 impl Exit {

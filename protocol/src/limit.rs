@@ -55,7 +55,22 @@ pub const MAX_BATCH_BYTES: usize = 64 * KIB;
 /// Most records of a journal batch: 64 KiB / 16 bytes, the smallest thinkable record.
 pub const MAX_BATCH_RECORDS: usize = 4096;
 
-/// Largest acknowledgement or artifact request: a few numbers and a digest.
+/// Most ranges that an acknowledgement names beyond what it acknowledges: 16 × 18 bytes. Further ones are sent again.
+pub const MAX_HELD_RANGES: usize = 16;
+
+/// Largest acknowledgement: its numbers, [`MAX_HELD_RANGES`] × 19 bytes, a reason of [`MAX_DETAIL_BYTES`].
+pub const MAX_ACK_BYTES: usize = KIB;
+
+/// Largest checkpoint of a log: an origin of 96 bytes, twice, a size, a root and one signature are below 400.
+pub const MAX_CHECKPOINT_BYTES: usize = KIB;
+
+/// Most hashes of a proof in a log of 2^63 records: a consistency proof has at most 64 + 1.
+pub const MAX_PROOF_HASHES: usize = 66;
+
+/// Most complete subtrees that a log consists of: one for each bit of its size.
+pub const MAX_FRONTIER_HASHES: usize = 64;
+
+/// Largest artifact request: a few numbers and a digest.
 pub const MAX_SMALL_BYTES: usize = 512;
 
 /// Most data bytes of an artifact chunk.

@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::cbor::{self, Bytes, DecodeError};
 use crate::id::{BootId, DeviceId, Digest, StreamName};
 use crate::limit::{
-    MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_BIRTH_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_DATA_BYTES, MAX_SMALL_BYTES,
+    MAX_ACK_BYTES, MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_BIRTH_BYTES, MAX_CHECKPOINT_BYTES, MAX_CHUNK_BYTES,
+    MAX_CHUNK_DATA_BYTES, MAX_DETAIL_BYTES, MAX_FRONTIER_HASHES, MAX_HELD_RANGES, MAX_PROOF_HASHES, MAX_SMALL_BYTES,
     MAX_STATUS_BYTES, MAX_STREAMS,
 };
 use crate::record::{DeployStep, ScoredBy};
 use crate::time::Stamp;
+
+/// Bytes of an Ed25519 public key.
+const PUBLIC_KEY_BYTES: usize = 32;
 
 /// A message that crosses the broker.
 pub trait Message: Serialize + DeserializeOwned {
@@ -116,15 +120,71 @@ pub struct JournalBatch {
     pub epoch: u64,
     /// Sequence and canonical bytes of each [`crate::Record`], strictly ascending by sequence, at most [`MAX_BATCH_RECORDS`].
     pub records: Vec<(u64, Bytes)>,
+    /// `(from, below)`: the batch speaks for all sequences from `from` on and below `below`; those that are not in
+    /// `records` are gone for good (rotten, dropped by a quota, or pruned). Without it it speaks only for its records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<(u64, u64)>,
+    /// The records waited for the connection: they are history, not news.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
+    /// What the device's log commits itself to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Claim>,
+}
+
+/// A signed checkpoint of a device's log, and the proof that it continues the last one that the registry accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The checkpoint (C2SP tlog-checkpoint in a C2SP signed note), at most [`MAX_CHECKPOINT_BYTES`].
+    pub note: String,
+    /// The device's Ed25519 public key, 32 bytes.
+    pub key: Bytes,
+    /// Tree size of the registry's last accepted checkpoint, 0 for none.
+    pub from: u64,
+    /// RFC 6962 consistency proof from `from` to the checkpoint's size, at most [`MAX_PROOF_HASHES`].
+    pub proof: Vec<Digest>,
+    /// Roots of the maximal complete subtrees at the checkpoint's size, largest first, at most [`MAX_FRONTIER_HASHES`].
+    pub frontier: Vec<Digest>,
 }
 
 /// The registry has a device's journal up to here: only this moves the device's cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAck {
     /// The journal's life.
     pub epoch: u64,
-    /// First sequence that the registry does not have; everything below is durable there.
+    /// First sequence that the registry does not have; everything below is durable there or known to be gone for good.
     pub upto: u64,
+    /// `(from, below)`: what is durable there beyond `upto`, ascending, at most [`MAX_HELD_RANGES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<(u64, u64)>,
+    /// Tree size of the last checkpoint that the registry accepted, 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checkpoint: u64,
+    /// Why the registry takes nothing more from this device, as a sentence, at most [`MAX_DETAIL_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl JournalBatch {
+    /// Records that speak only for themselves.
+    #[must_use]
+    pub const fn new(device: DeviceId, epoch: u64, records: Vec<(u64, Bytes)>) -> Self {
+        Self { device, epoch, records, span: None, late: false, checkpoint: None }
+    }
+}
+
+impl BatchAck {
+    /// Everything of `epoch` below `upto`, and nothing else.
+    #[must_use]
+    pub const fn new(epoch: u64, upto: u64) -> Self {
+        Self { epoch, upto, held: Vec::new(), checkpoint: 0, refused: None }
+    }
+}
+
+// The shape that serde asks for.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a device wants by its digest.
@@ -197,15 +257,45 @@ impl Message for JournalBatch {
 
     fn check(&self) -> Result<(), DecodeError> {
         at_most("records", self.records.len(), MAX_BATCH_RECORDS)?;
-        let ascending = self.records.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if ascending { Ok(()) } else { Err(DecodeError::content("records are not strictly ascending by sequence")) }
+        if !self.records.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            return Err(DecodeError::content("records are not strictly ascending by sequence"));
+        }
+        if let Some((from, below)) = self.span {
+            let inside = |record: Option<&(u64, Bytes)>| record.is_none_or(|(n, _)| (from..below).contains(n));
+            if from > below || !inside(self.records.first()) || !inside(self.records.last()) {
+                return Err(DecodeError::content(format!("records are not within the span {from} to {below}")));
+            }
+        }
+        self.checkpoint.as_ref().map_or(Ok(()), Claim::check)
+    }
+}
+
+impl Claim {
+    fn check(&self) -> Result<(), DecodeError> {
+        at_most("bytes of a checkpoint", self.note.len(), MAX_CHECKPOINT_BYTES)?;
+        at_most("hashes of a proof", self.proof.len(), MAX_PROOF_HASHES)?;
+        at_most("hashes of a frontier", self.frontier.len(), MAX_FRONTIER_HASHES)?;
+        if self.key.0.len() == PUBLIC_KEY_BYTES {
+            Ok(())
+        } else {
+            Err(DecodeError::content(format!("a key of {} bytes instead of {PUBLIC_KEY_BYTES}", self.key.0.len())))
+        }
     }
 }
 
 impl Message for BatchAck {
-    const MAX_BYTES: usize = MAX_SMALL_BYTES;
+    const MAX_BYTES: usize = MAX_ACK_BYTES;
 
     fn check(&self) -> Result<(), DecodeError> {
+        at_most("ranges held", self.held.len(), MAX_HELD_RANGES)?;
+        at_most("bytes of a reason", self.refused.as_ref().map_or(0, String::len), MAX_DETAIL_BYTES)?;
+        let mut floor = self.upto;
+        for (from, below) in &self.held {
+            if *from < floor || below <= from {
+                return Err(DecodeError::content("ranges held are not ascending beyond what is acknowledged"));
+            }
+            floor = *below;
+        }
         Ok(())
     }
 }

@@ -126,6 +126,55 @@ impl RecordKind {
     }
 }
 
+/// How much a record is worth when room or time is short, the highest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// What happened to the device and its log: without it nothing else can be judged.
+    Control,
+    /// What was found.
+    Anomaly,
+    /// Media around a finding.
+    Clip,
+    /// Raw telemetry.
+    Telemetry,
+}
+
+impl Class {
+    /// All of them, the most valuable first.
+    pub const ALL: [Self; 4] = [Self::Control, Self::Anomaly, Self::Clip, Self::Telemetry];
+
+    /// What a drop of this class is recorded as.
+    #[must_use]
+    pub const fn dropped(self) -> DropClass {
+        match self {
+            Self::Control => DropClass::Control,
+            Self::Anomaly => DropClass::Anomaly,
+            Self::Clip => DropClass::Clip,
+            Self::Telemetry => DropClass::Sample,
+        }
+    }
+}
+
+impl RecordKind {
+    /// The class that records of this kind are of.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Anomaly => Class::Anomaly,
+            Self::Boot
+            | Self::Swap
+            | Self::Gap
+            | Self::Clock
+            | Self::Config
+            | Self::Drop
+            | Self::Verdict
+            | Self::Ack
+            | Self::Deploy => Class::Control,
+        }
+    }
+}
+
 impl Body {
     /// Which kind it is.
     #[must_use]
@@ -244,8 +293,9 @@ pub enum Cause {
 /// What was dropped because a limit was reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// The stream.
-    pub stream: StreamName,
+    /// The stream whose rows they were; without it they were records of this journal, and the rows are their sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamName>,
     /// What of it.
     pub class: DropClass,
     /// First row concerned.
@@ -254,6 +304,9 @@ pub struct Dropped {
     pub last_row: u64,
     /// How many.
     pub count: u64,
+    /// The highest score among them, of those that had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Finite32>,
 }
 
 /// What can be dropped.
@@ -263,8 +316,12 @@ pub struct Dropped {
 pub enum DropClass {
     /// Samples that were never scored.
     Sample = 0,
-    /// Anomalies that were found and not written.
+    /// Anomalies that were found and not written, or written and removed again.
     Anomaly = 1,
+    /// Records of class control.
+    Control = 2,
+    /// Pieces of media.
+    Clip = 3,
 }
 
 /// What a person says of an anomaly.

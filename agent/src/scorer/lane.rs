@@ -244,7 +244,8 @@ impl Lane {
 
     fn record_drop(&mut self, run: DroppedRun) {
         let DroppedRun { first_row, last_row, count } = run;
-        let dropped = Dropped { stream: self.stream.clone(), class: DropClass::Anomaly, first_row, last_row, count };
+        let stream = Some(self.stream.clone());
+        let dropped = Dropped { stream, class: DropClass::Anomaly, first_row, last_row, count, max: None };
         if self.recorder.offer(Body::Drop(dropped)).is_err() {
             self.admission.restore(run);
         }

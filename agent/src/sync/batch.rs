@@ -67,7 +67,7 @@ impl Batches {
         if records.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Batch { message: JournalBatch { device: self.device.clone(), epoch: self.epoch, records }, end }))
+        Ok(Some(Batch { message: JournalBatch::new(self.device.clone(), self.epoch, records), end }))
     }
 
     fn next(&mut self, below: u64) -> Result<Option<Entry>, ReadError> {

@@ -256,7 +256,7 @@ mod tests {
         let mut session = session();
         session.step(Input::Connected, now);
         session.outbox.sent(50, now);
-        let ack = BatchAck { epoch: 7, upto: 50 }.encode();
+        let ack = BatchAck::new(7, 50).encode();
         assert_eq!(session.step(message("vedette/v1/box-17/down/ack", &ack), now), [Action::Cursor(50)]);
         assert_eq!(session.step(message("vedette/v1/box-17/down/ack", &ack), now), []);
     }
@@ -273,7 +273,7 @@ mod tests {
         let now = Instant::now();
         let mut session = session();
         session.step(Input::Connected, now);
-        let foreign = BatchAck { epoch: 8, upto: 5 }.encode();
+        let foreign = BatchAck::new(8, 5).encode();
         let cases: [(&str, &[u8]); 6] = [
             ("vedette/v1/box-17/down/chunk", &[0xff; 40]),
             ("vedette/v1/box-17/down/ack", b"\xa1"),

@@ -113,7 +113,7 @@ impl Peer {
     }
 
     async fn acknowledge(&mut self, upto: u64) {
-        self.say("ack", &BatchAck { epoch: EPOCH, upto }.encode()).await;
+        self.say("ack", &BatchAck::new(EPOCH, upto).encode()).await;
     }
 }
 

@@ -105,7 +105,7 @@ fn records(from: u64, count: u64) -> Vec<(u64, cbor::Bytes)> {
 }
 
 fn batch(device: &str, epoch: u64, from: u64, count: u64) -> Vec<u8> {
-    JournalBatch { device: device.parse().unwrap(), epoch, records: records(from, count) }.encode()
+    JournalBatch::new(device.parse().unwrap(), epoch, records(from, count)).encode()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,11 +113,11 @@ async fn a_batch_is_acknowledged_when_it_is_stored_and_again_when_it_comes_again
     let served = Scratch::new().serve().await;
     let mut device = Device::connect(&served, "box-1").await;
     device.say(Up::Journal, batch("box-1", 5, 0, 10)).await;
-    assert_eq!(device.ack().await, BatchAck { epoch: 5, upto: 10 });
+    assert_eq!(device.ack().await, BatchAck::new(5, 10));
     device.say(Up::Journal, batch("box-1", 5, 0, 10)).await;
-    assert_eq!(device.ack().await, BatchAck { epoch: 5, upto: 10 });
+    assert_eq!(device.ack().await, BatchAck::new(5, 10));
     device.say(Up::Journal, batch("box-1", 5, 12, 3)).await;
-    assert_eq!(device.ack().await, BatchAck { epoch: 5, upto: 10 }, "a hole is not acknowledged");
+    assert_eq!(device.ack().await, BatchAck::new(5, 10), "a hole is not acknowledged");
     let shown = served.json("/api/v1/devices/box-1").await;
     assert_eq!(shown["journals"][0]["upto"], 10);
     served.end().await;
@@ -138,7 +138,7 @@ async fn garbage_on_every_topic_ends_nothing() {
     device.client.publish("vedette/v1/BOX/up/journal", QoS::AtLeastOnce, false, "x").await.unwrap();
     device.say(Up::Journal, batch("box-2", 1, 0, 3)).await; // speaks for another
     device.say(Up::Journal, batch("box-1", 1, 0, 3)).await;
-    assert_eq!(device.ack().await, BatchAck { epoch: 1, upto: 3 });
+    assert_eq!(device.ack().await, BatchAck::new(1, 3));
     assert_eq!(served.get("/api/v1/devices/box-2").await.status().as_u16(), 404);
     served.end().await;
 }

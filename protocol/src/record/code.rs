@@ -62,7 +62,7 @@ impl Coded for Cause {
 
 impl Coded for DropClass {
     const WHAT: &'static str = "class of drops";
-    const ALL: &'static [Self] = &[Self::Sample, Self::Anomaly];
+    const ALL: &'static [Self] = &[Self::Sample, Self::Anomaly, Self::Control, Self::Clip];
 
     fn code(self) -> u8 {
         self as u8

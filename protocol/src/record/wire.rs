@@ -262,22 +262,24 @@ impl Wire for Contribution {
 impl Wire for Dropped {
     fn to_value(&self) -> Value {
         FieldsWriter::new()
-            .with(0, &self.stream)
+            .with_some(0, self.stream.as_ref())
             .with(1, &self.class)
             .with(2, &self.first_row)
             .with(3, &self.last_row)
             .with(4, &self.count)
+            .with_some(5, self.max.as_ref())
             .end()
     }
 
     fn from_value(value: Value) -> Result<Self, DecodeError> {
         let mut fields = Fields::of("drop", value)?;
         let dropped = Self {
-            stream: fields.required(0, "stream")?,
+            stream: fields.optional(0, "stream")?,
             class: fields.required(1, "class")?,
             first_row: fields.required(2, "first_row")?,
             last_row: fields.required(3, "last_row")?,
             count: fields.required(4, "count")?,
+            max: fields.optional(5, "max")?,
         };
         fields.end().map(|()| dropped)
     }

@@ -115,7 +115,7 @@ fn every_sample_is_read_as_something() {
 
 #[test]
 fn a_field_that_a_newer_program_added_is_ignored_in_carried_messages_only() {
-    let ack = BatchAck { epoch: 1, upto: 2 };
+    let ack = BatchAck::new(1, 2);
     let mut bytes = ack.encode();
     bytes[0] += 1;
     bytes.extend([0x61, b'x', 0xfb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0]);
@@ -138,6 +138,6 @@ fn slots_that_are_doubled_or_out_of_order_are_refused() {
 
 #[test]
 fn a_message_above_its_limit_is_refused_by_its_length() {
-    let error = BatchAck::decode(&[0; 513]).unwrap_err().to_string();
-    assert_eq!(error, "513 bytes are more than the 512 allowed");
+    let error = BatchAck::decode(&[0; 1025]).unwrap_err().to_string();
+    assert_eq!(error, "1025 bytes are more than the 1024 allowed");
 }

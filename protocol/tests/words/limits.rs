@@ -2,7 +2,7 @@
 
 use vedette_protocol::cbor::{self, Bytes, Signed};
 use vedette_protocol::limit;
-use vedette_protocol::message::{Birth, Chunk, JournalBatch, Message, Status, StreamState};
+use vedette_protocol::message::{Birth, Chunk, Claim, JournalBatch, Message, Status, StreamState};
 use vedette_protocol::topic::{Down, Topic};
 use vedette_protocol::*;
 
@@ -117,10 +117,19 @@ fn the_largest_anomaly_fits_a_record_and_a_batch() {
     };
     let length = cbor::to_canonical(&crate::samples::record(Body::Anomaly(anomaly))).len();
     assert!(length <= 1536, "{length}");
+    let records = vec![(u64::MAX - 1, Bytes(vec![0; limit::MAX_RECORD_BYTES]))];
+    let claim = Claim {
+        note: "x".repeat(limit::MAX_CHECKPOINT_BYTES),
+        key: Bytes(vec![0; 32]),
+        from: u64::MAX,
+        proof: vec![Digest::of(b"x"); limit::MAX_PROOF_HASHES],
+        frontier: vec![Digest::of(b"x"); limit::MAX_FRONTIER_HASHES],
+    };
     let batch = JournalBatch {
-        device: device(),
-        epoch: u64::MAX,
-        records: vec![(u64::MAX, Bytes(vec![0; limit::MAX_RECORD_BYTES]))],
+        span: Some((0, u64::MAX)),
+        late: true,
+        checkpoint: Some(claim),
+        ..JournalBatch::new(device(), u64::MAX, records)
     };
     assert!(batch.encode().len() <= JournalBatch::MAX_BYTES, "one record of any size can be sent");
 }

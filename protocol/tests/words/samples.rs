@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use vedette_protocol::cbor::{self, Bytes, Signed};
 use vedette_protocol::message::{
-    ArtifactRequest, BatchAck, Birth, Chunk, ChunkError, JournalBatch, Message, Status, StreamState, Want,
+    ArtifactRequest, BatchAck, Birth, Chunk, ChunkError, Claim, JournalBatch, Message, Status, StreamState, Want,
 };
 use vedette_protocol::record::{DropClass, PreviousEnd};
 use vedette_protocol::*;
@@ -232,7 +232,16 @@ fn records() -> Vec<Sample> {
         by: ScoredBy::Baseline { version: 1 },
         reason: SwapReason::Fault,
     };
-    let dropped = Dropped { stream: server(), class: DropClass::Anomaly, first_row: 10, last_row: 900, count: 412 };
+    let dropped = Dropped {
+        stream: Some(server()),
+        class: DropClass::Anomaly,
+        first_row: 10,
+        last_row: 900,
+        count: 412,
+        max: None,
+    };
+    let scored = Dropped { max: Some(Finite32::new(7.5).unwrap()), ..dropped.clone() };
+    let evicted = Dropped { stream: None, class: DropClass::Control, ..dropped.clone() };
     let verdict = Body::Verdict {
         record: "box-17/1/42".parse().unwrap(),
         verdict: Verdict::FalseAlarm,
@@ -247,6 +256,8 @@ fn records() -> Vec<Sample> {
         of("record_clock", Body::Clock { old_ms: -5, new_ms: AT, quality: Quality::Attested }),
         of("record_config", Body::Config { digest: Digest::of(b"agent.toml") }),
         of("record_drop", Body::Drop(dropped)),
+        of("record_drop_scored", Body::Drop(scored)),
+        of("record_drop_evicted", Body::Drop(evicted)),
         of("record_verdict", verdict),
         of("record_ack", Body::Ack { epoch: 1, upto: 4711 }),
         of("record_deploy", Body::Deploy(step(Stage::Refused, Some("the artifact does not match its digest")))),
@@ -283,11 +294,19 @@ fn messages() -> Vec<Sample> {
         uptime_s: 3600,
     };
     let bytes = |body| Bytes(cbor::to_canonical(&record(body)));
-    let batch = JournalBatch {
-        device: device(),
-        epoch: 1,
-        records: vec![(41, bytes(anomaly())), (42, bytes(Body::Ack { epoch: 1, upto: 41 }))],
+    let records = vec![(41, bytes(anomaly())), (42, bytes(Body::Ack { epoch: 1, upto: 41 }))];
+    let batch = JournalBatch::new(device(), 1, records);
+    let claim = Claim {
+        note: "vedette/box-17/1\n43\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n".into(),
+        key: Bytes(vec![0xed; 32]),
+        from: 40,
+        proof: vec![Digest::of(b"left"), Digest::of(b"right")],
+        frontier: vec![Digest::of(b"32"), Digest::of(b"8"), Digest::of(b"2"), Digest::of(b"1")],
     };
+    let late = JournalBatch { span: Some((38, 43)), late: true, checkpoint: Some(claim), ..batch.clone() };
+    let ack = BatchAck::new(1, 43);
+    let held = BatchAck { held: vec![(50, 60), (61, 62)], checkpoint: 40, ..ack.clone() };
+    let refused = BatchAck { refused: Some("two histories under one name".into()), ..ack.clone() };
     let request = ArtifactRequest { digest: Digest::of(b"artifact"), want: Want::Blob, offset: 49_152, length: 49_152 };
     let chunk = Chunk {
         digest: Digest::of(b"artifact"),
@@ -303,7 +322,10 @@ fn messages() -> Vec<Sample> {
         carried("birth_last_will", "birth", will),
         carried("status", "status", status),
         carried("journal_batch", "journal-batch", batch),
-        carried("batch_ack", "batch-ack", BatchAck { epoch: 1, upto: 43 }),
+        carried("journal_batch_late", "journal-batch", late),
+        carried("batch_ack", "batch-ack", ack),
+        carried("batch_ack_held", "batch-ack", held),
+        carried("batch_ack_refused", "batch-ack", refused),
         carried("artifact_request", "artifact-request", request),
         carried("chunk", "chunk", chunk),
         carried("chunk_not_found", "chunk", none),

@@ -5,7 +5,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use vedette_protocol::cbor::Bytes;
 use vedette_protocol::message::{
-    ArtifactRequest, BatchAck, Birth, Chunk, ChunkError, JournalBatch, Status, StreamState, Want,
+    ArtifactRequest, BatchAck, Birth, Chunk, ChunkError, Claim, JournalBatch, Status, StreamState, Want,
 };
 use vedette_protocol::record::{DropClass, PreviousEnd};
 use vedette_protocol::*;
@@ -128,7 +128,7 @@ fn anomaly() -> impl Strategy<Value = Anomaly> {
 
 fn body() -> impl Strategy<Value = Body> {
     let previous = one_of(&[PreviousEnd::First, PreviousEnd::Clean, PreviousEnd::Unclean]);
-    let class = one_of(&[DropClass::Sample, DropClass::Anomaly]);
+    let class = one_of(&[DropClass::Sample, DropClass::Anomaly, DropClass::Control, DropClass::Clip]);
     let verdict = one_of(&[Verdict::FalseAlarm, Verdict::Confirmed, Verdict::Ignored]);
     let record = (device(), any::<u64>(), any::<u64>()).prop_map(|(device, epoch, sequence)| RecordId {
         device,
@@ -146,13 +146,14 @@ fn body() -> impl Strategy<Value = Body> {
             quality
         }),
         digest().prop_map(|digest| Body::Config { digest }),
-        (stream(), class, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
-            |(stream, class, first_row, last_row, count)| Body::Drop(Dropped {
+        (of(stream()), class, any::<u64>(), any::<u64>(), any::<u64>(), of(f32())).prop_map(
+            |(stream, class, first_row, last_row, count, max)| Body::Drop(Dropped {
                 stream,
                 class,
                 first_row,
                 last_row,
-                count
+                count,
+                max
             })
         ),
         (record, verdict, text(), of(text())).prop_map(|(record, verdict, by, note)| Body::Verdict {
@@ -307,15 +308,36 @@ fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
 
 pub(crate) fn journal_batch() -> impl Strategy<Value = JournalBatch> {
     let records = prop::collection::btree_map(any::<u64>(), bytes(200), 0..20);
-    (device(), any::<u64>(), records).prop_map(|(device, epoch, records)| JournalBatch {
-        device,
-        epoch,
-        records: records.into_iter().collect(),
-    })
+    (device(), any::<u64>(), records, any::<bool>(), any::<bool>(), of(claim())).prop_map(
+        |(device, epoch, records, spans, late, checkpoint)| {
+            let records: Vec<_> = records.into_iter().collect();
+            let span = match (records.first(), records.last()) {
+                (Some((from, _)), Some((last, _))) if spans && *last < u64::MAX => Some((*from, last + 1)),
+                _ => None,
+            };
+            JournalBatch { span, late, checkpoint, ..JournalBatch::new(device, epoch, records) }
+        },
+    )
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    (text(), any::<[u8; 32]>(), any::<u64>(), vec(digest(), 0..=66), vec(digest(), 0..=64))
+        .prop_map(|(note, key, from, proof, frontier)| Claim { note, key: Bytes(key.to_vec()), from, proof, frontier })
 }
 
 pub(crate) fn batch_ack() -> impl Strategy<Value = BatchAck> {
-    (any::<u64>(), any::<u64>()).prop_map(|(epoch, upto)| BatchAck { epoch, upto })
+    let held = vec((1_u64..1000, 1_u64..1000), 0..=16);
+    (any::<u64>(), 0..=u64::MAX / 2, held, any::<u64>(), of(text())).prop_map(
+        |(epoch, upto, steps, checkpoint, refused)| {
+            let mut floor = upto;
+            let held = steps.into_iter().map(|(gap, length)| {
+                let from = floor + gap;
+                floor = from + length;
+                (from, floor)
+            });
+            BatchAck { held: held.collect(), checkpoint, refused, ..BatchAck::new(epoch, upto) }
+        },
+    )
 }
 
 pub(crate) fn artifact_request() -> impl Strategy<Value = ArtifactRequest> {

@@ -163,7 +163,7 @@ fn batch(device: &DeviceId, index: u64) -> anyhow::Result<Vec<u8>> {
     let first = index * BATCH_RECORDS;
     let records =
         (first..first + BATCH_RECORDS).map(|sequence| Ok((sequence, cbor::to_canonical(&record(sequence)?).into())));
-    let batch = JournalBatch { device: device.clone(), epoch: 1, records: records.collect::<anyhow::Result<_>>()? };
+    let batch = JournalBatch::new(device.clone(), 1, records.collect::<anyhow::Result<_>>()?);
     Ok(batch.encode())
 }
 

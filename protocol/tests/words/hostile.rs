@@ -2,9 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vedette_protocol::cbor::{self, from_canonical};
-use vedette_protocol::message::{ArtifactRequest, BatchAck, Birth, Chunk, JournalBatch, Message, Status};
-use vedette_protocol::{Assignment, KeySet, Lineage, Manifest, Record, SelfTest, Trust, envelope};
+use vedette_protocol::cbor::{self, Bytes, from_canonical};
+use vedette_protocol::message::{ArtifactRequest, BatchAck, Birth, Chunk, Claim, JournalBatch, Message, Status};
+use vedette_protocol::{Assignment, Digest, KeySet, Lineage, Manifest, Record, SelfTest, Trust, envelope};
 
 use crate::samples;
 
@@ -140,4 +140,41 @@ fn slots_that_are_doubled_or_out_of_order_are_refused() {
 fn a_message_above_its_limit_is_refused_by_its_length() {
     let error = BatchAck::decode(&[0; 1025]).unwrap_err().to_string();
     assert_eq!(error, "1025 bytes are more than the 1024 allowed");
+}
+
+#[test]
+fn a_batch_whose_records_lie_outside_its_span_is_refused() {
+    let record = |sequence| (sequence, Bytes(vec![0]));
+    let batch = |span, records| JournalBatch { span: Some(span), ..JournalBatch::new(samples::device(), 1, records) };
+    for good in [batch((3, 6), vec![record(3), record(5)]), batch((3, 6), vec![]), batch((3, 3), vec![])] {
+        assert_eq!(JournalBatch::decode(&good.encode()), Ok(good));
+    }
+    for bad in [batch((4, 6), vec![record(3), record(5)]), batch((3, 5), vec![record(5)]), batch((6, 3), vec![])] {
+        let error = JournalBatch::decode(&bad.encode()).unwrap_err().to_string();
+        assert!(error.contains("span"), "{error}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_names_what_it_holds_in_order_and_beyond_itself() {
+    let ack = |held| BatchAck { held, ..BatchAck::new(1, 10) };
+    let good = ack(vec![(11, 12), (12, 20)]);
+    assert_eq!(BatchAck::decode(&good.encode()), Ok(good));
+    for bad in [vec![(9, 12)], vec![(12, 12)], vec![(20, 30), (12, 14)], vec![(11, 12); 17]] {
+        assert!(BatchAck::decode(&ack(bad.clone()).encode()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_claim_with_a_key_or_a_proof_of_the_wrong_length_is_refused() {
+    let claim = Claim { note: String::new(), key: Bytes(vec![1; 32]), from: 0, proof: vec![], frontier: vec![] };
+    let decode = |claim: Claim| {
+        let batch = JournalBatch { checkpoint: Some(claim), ..JournalBatch::new(samples::device(), 1, vec![]) };
+        JournalBatch::decode(&batch.encode())
+    };
+    assert!(decode(claim.clone()).is_ok());
+    assert!(decode(Claim { key: Bytes(vec![1; 31]), ..claim.clone() }).is_err());
+    assert!(decode(Claim { proof: vec![Digest::of(b""); 67], ..claim.clone() }).is_err());
+    assert!(decode(Claim { frontier: vec![Digest::of(b""); 65], ..claim.clone() }).is_err());
+    assert!(decode(Claim { note: "x".repeat(1025), ..claim }).is_err());
 }

@@ -60,7 +60,7 @@ pub(crate) fn key(seed: u8) -> SigningKey {
 
 const AT: i64 = 1_795_253_400_125;
 
-fn device() -> DeviceId {
+pub(crate) fn device() -> DeviceId {
     "box-17".parse().unwrap()
 }
 

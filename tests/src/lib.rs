@@ -5,9 +5,12 @@
 
 pub mod agent;
 pub mod broker;
+pub mod loop_disk;
 pub mod programs;
+pub mod random;
 pub mod registry;
 pub mod sample;
+pub mod sim_disk;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

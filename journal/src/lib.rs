@@ -99,6 +99,7 @@
 //! # }
 //! ```
 
+mod checkpoint;
 mod clock;
 mod cursor;
 mod disk;
@@ -107,7 +108,9 @@ mod file;
 mod folder;
 mod group;
 mod header;
+mod key_file;
 mod merkle;
+mod note;
 mod reader;
 mod record;
 mod recovery;
@@ -115,13 +118,18 @@ mod segment;
 mod tail;
 mod writer;
 
+pub use checkpoint::Checkpoint;
 pub use cursor::{Cursor, CursorFile};
 pub use disk::{Disk, DiskFile, Lock, RealDisk};
 pub use error::{AppendError, CommitError, CursorError, OpenError, PruneError, ReadError};
 pub use group::GROUP_BYTES_MAX;
+pub use key_file::KeyError;
 pub use merkle::{
     Frontier, Hash, NotAHash, consistency_ranges, empty_root, inclusion_ranges, leaf, lost_leaf, node, verify_consistency,
     verify_inclusion,
+};
+pub use note::{
+    NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoRandom, NotAKey, NoteError, PublicKey, SigningKey,
 };
 pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;

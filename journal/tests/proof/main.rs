@@ -1,0 +1,5 @@
+//! What anyone can prove about a journal, and what nobody can make others believe.
+
+#![allow(clippy::unwrap_used)]
+
+mod oracle;

@@ -13,6 +13,7 @@ pub mod index;
 pub mod ledger;
 pub mod mqtt;
 pub mod recorder;
+pub mod retention;
 pub mod scorer;
 pub mod source;
 pub mod state;

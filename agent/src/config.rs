@@ -5,6 +5,7 @@
 //! Every key stands in `config/raw.rs` with its unit, range and default.
 
 mod address;
+mod journal;
 mod raw;
 mod stream;
 mod summary;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vedette_protocol::exit::Exit;
-use vedette_protocol::id::DeviceId;
+use vedette_protocol::id::{DeviceId, Digest};
 use vedette_protocol::key::Trust;
 use vedette_protocol::limit::MAX_STREAMS;
 use vedette_protocol::settings::{self, Document, SettingsError};
@@ -25,8 +26,10 @@ pub use raw::Format;
 pub use stream::{Host, Mqtt, Push, Replay, Source, Stream, Units};
 pub use summary::Summary;
 
+use crate::retention::Limits;
 use address::{broker, http_url, token};
-use raw::{Raw, RawApi, RawDeploy, RawJournal, RawRegistry, RawSync};
+use journal::{journal, retention};
+use raw::{Raw, RawApi, RawDeploy, RawRegistry, RawSync};
 use within::{duration, number, size};
 
 /// The checked configuration.
@@ -40,6 +43,8 @@ pub struct Config {
     pub registry: Option<Registry>,
     /// The durable log and its index.
     pub journal: Journal,
+    /// What the durable log may keep.
+    pub retention: Retention,
     /// The local interface.
     pub api: Api,
     /// The talk with the registry.
@@ -48,6 +53,8 @@ pub struct Config {
     pub deploy: Deploy,
     /// What is scored, at least one, names differ.
     pub streams: Vec<Stream>,
+    /// SHA-256 of what was read: the files in their order, then the variables by name.
+    pub digest: Digest,
 }
 
 /// A registry and whom to believe.
@@ -111,6 +118,19 @@ pub struct Journal {
     pub anomaly_rate: u32,
     /// Anomalies recorded in one burst.
     pub anomaly_burst: u32,
+    /// Records after which a checkpoint is signed.
+    pub checkpoint_records: u32,
+    /// Age of the oldest record behind the last checkpoint at which one is signed.
+    pub checkpoint_interval: Duration,
+}
+
+/// What the durable log may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes and ages by class, and the room on the file system.
+    pub limits: Limits,
+    /// Size of the file that is given up when the disk is full, bytes; 0: none.
+    pub ballast_bytes: u64,
 }
 
 /// The local interface.
@@ -161,9 +181,27 @@ pub struct Deploy {
 /// # Errors
 /// When something is missing, unknown, out of range or cannot be read; the message names file and key.
 pub fn load(path: &Path) -> Result<Config, SettingsError> {
-    let raw: Raw = settings::layered(&documents(path)?, std::env::vars())?;
+    let documents = documents(path)?;
+    let raw: Raw = settings::layered(&documents, std::env::vars())?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    check(raw, &Place { file: path, folder })
+    let digest = digest(&documents, std::env::vars());
+    check(raw, digest, &Place { file: path, folder })
+}
+
+/// One digest over everything that makes the configuration; each text with its length before it, so that no two mean the same.
+fn digest(documents: &[Document], variables: impl Iterator<Item = (String, String)>) -> Digest {
+    let ours =
+        |name: &str| name.strip_prefix("VEDETTE_").is_some_and(|rest| rest.contains("__") || rest.starts_with('_'));
+    let mut variables: Vec<(String, String)> = variables.filter(|(name, _)| ours(name)).collect();
+    variables.sort_unstable();
+    let files = documents.iter().map(|document| document.text.as_str());
+    let texts = files.chain(variables.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+    let mut bytes = Vec::new();
+    for text in texts {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    Digest::of(&bytes)
 }
 
 /// The exit code for a configuration that was refused: not found when there is no such file, else a mistake of usage.
@@ -224,16 +262,18 @@ impl Place<'_> {
     }
 }
 
-fn check(raw: Raw, place: &Place<'_>) -> Result<Config, SettingsError> {
+fn check(raw: Raw, digest: Digest, place: &Place<'_>) -> Result<Config, SettingsError> {
     let state = place.path(&raw.state.unwrap_or_else(|| PathBuf::from("/var/lib/vedette")));
     Ok(Config {
         device: raw.device,
         registry: raw.registry.map(|r| registry(r, place)).transpose()?,
         journal: journal(&raw.journal, place)?,
+        retention: retention(&raw.retention, place)?,
         api: api(raw.api, &state, place)?,
         sync: sync(&raw.sync, place)?,
         deploy: deploy(&raw.deploy, place)?,
         streams: streams(raw.stream, place)?,
+        digest,
         state,
     })
 }
@@ -248,19 +288,6 @@ fn registry(raw: RawRegistry, place: &Place<'_>) -> Result<Registry, SettingsErr
         url: raw.url.map(|url| http_url(&url, place)).transpose()?,
         token: raw.token_file.map(|file| token(&file, place)).transpose()?,
         trust,
-    })
-}
-
-fn journal(raw: &RawJournal, place: &Place<'_>) -> Result<Journal, SettingsError> {
-    const KIB: u64 = 1024;
-    const MIB: u64 = 1024 * KIB;
-    Ok(Journal {
-        segment_bytes: size(place, "journal.segment", raw.segment, MIB, 64 * KIB..=64 * MIB)?,
-        commit_records: number(place, "journal.commit_records", raw.commit_records, 64, 1..=4096)?,
-        commit_interval: duration(place, "journal.commit_interval", raw.commit_interval, 250, 1..=10_000)?,
-        index_bytes: size(place, "journal.index", raw.index, 8 * MIB, MIB..=256 * MIB)?,
-        anomaly_rate: number(place, "journal.anomaly_rate", raw.anomaly_rate, 100, 1..=10_000)?,
-        anomaly_burst: number(place, "journal.anomaly_burst", raw.anomaly_burst, 10_000, 1..=1_000_000)?,
     })
 }
 

@@ -23,6 +23,9 @@ pub(super) struct Raw {
     /// The durable log.
     #[serde(default)]
     pub(super) journal: RawJournal,
+    /// What the durable log may keep.
+    #[serde(default)]
+    pub(super) retention: RawRetention,
     /// The local interface.
     #[serde(default)]
     pub(super) api: RawApi,
@@ -67,6 +70,33 @@ pub(super) struct RawJournal {
     pub(super) anomaly_rate: Option<u32>,
     /// Anomalies recorded in one burst, 1 to 1000000. Default 10000.
     pub(super) anomaly_burst: Option<u32>,
+    /// A checkpoint of the log is signed after this many records, 1 to 65536. Default 256.
+    pub(super) checkpoint_records: Option<u32>,
+    /// A checkpoint of the log is signed when its newest record is this old, 1s to 1d. Default 60s.
+    pub(super) checkpoint_interval: Option<DurationText>,
+}
+
+/// `[retention]`: what the journal keeps on this device. What the registry has acknowledged goes first, oldest first; what
+/// it has not goes only for the sizes here, last, and is counted in a `drop` record. Media and raw telemetry are not in
+/// the journal and have no keys here yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRetention {
+    /// Records of what happened to the device and its log, and the hashes of removed records, 64KiB to 64GiB; one
+    /// segment more at most. Default 16MiB.
+    pub(super) control: Option<SizeText>,
+    /// Anomalies, 64KiB to 64GiB; one segment more at most. Default 48MiB.
+    pub(super) anomaly: Option<SizeText>,
+    /// Acknowledged control records older than this go, 1m to 3650d; 0s: never for their age. Counted is the time that is
+    /// known to have passed (the box was on), whatever the clock says. Default 0s.
+    pub(super) control_age: Option<DurationText>,
+    /// The same for anomalies. Default 0s.
+    pub(super) anomaly_age: Option<DurationText>,
+    /// Below this room on the file system acknowledged records go, 0B to 64GiB. Default 4MiB.
+    pub(super) free_space: Option<SizeText>,
+    /// Size of the file that is kept to be given up when the disk is full, so that mending has room, 0B (none) to 64MiB.
+    /// Default 1MiB.
+    pub(super) ballast: Option<SizeText>,
 }
 
 /// `[api]`

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
+use crate::retention::ClassLimit;
 use vedette_protocol::key::{KeySet, SigningKey};
 
 const STREAM: &str = "[[stream]]\nname = \"server\"\nsource = \"host\"\n";
@@ -212,4 +213,34 @@ fn drop_ins_are_laid_over_the_file_in_the_order_of_their_names() {
     std::fs::write(dir.path().join("agent.d/40.toml"), "[sync]\n\nwindwo = 3\n").unwrap();
     let said = load(&path).unwrap_err().to_string();
     assert!(said.contains("agent.d/40.toml:3") && said.contains("`window`"), "{said}");
+}
+
+#[test]
+fn what_the_journal_may_keep_has_defaults_and_ranges() {
+    let config = parse(&format!("device = \"a\"\n{STREAM}")).unwrap();
+    let [control, anomaly, ..] = config.retention.limits.classes;
+    assert_eq!((control.bytes, anomaly.bytes, control.age), (16 << 20, 48 << 20, None));
+    assert_eq!((config.retention.limits.free_bytes, config.retention.ballast_bytes), (4 << 20, 1 << 20));
+    let text =
+        format!("device = \"a\"\n[retention]\nanomaly = \"64KiB\"\nanomaly_age = \"30d\"\nballast = \"0B\"\n{STREAM}");
+    let kept = parse(&text).unwrap().retention;
+    assert_eq!(kept.limits.classes[1], ClassLimit { bytes: 65_536, age: Some(Duration::from_secs(30 * 86_400)) });
+    assert_eq!(kept.ballast_bytes, 0);
+    for (key, value) in [("control", "1KiB"), ("anomaly_age", "1s"), ("ballast", "1GiB"), ("telemetry", "1MiB")] {
+        let said = refused(&format!("device = \"a\"\n[retention]\n{key} = \"{value}\"\n{STREAM}"));
+        assert!(said.contains(key), "{said}");
+    }
+}
+
+#[test]
+fn a_configuration_has_one_digest_and_another_one_has_another() {
+    let text = format!("device = \"a\"\n{STREAM}");
+    assert_eq!(parse(&text).unwrap().digest, parse(&text).unwrap().digest);
+    assert_ne!(parse(&text).unwrap().digest, parse(&format!("{text}interval = \"5s\"\n")).unwrap().digest);
+    let document = |text: &str| Document { place: String::new(), text: text.to_owned() };
+    let variable = |name: &str| vec![(name.to_owned(), "x".to_owned())].into_iter();
+    let none = digest(&[document("ab")], Vec::new().into_iter());
+    assert_ne!(none, digest(&[document("a"), document("b")], Vec::new().into_iter()));
+    assert_ne!(none, digest(&[document("ab")], variable("VEDETTE_API__HTTP")));
+    assert_eq!(none, digest(&[document("ab")], variable("VEDETTE_LOG")));
 }

@@ -5,8 +5,14 @@
 //! and ends with 1 when a promise was missed. A fault that this machine cannot make (no root, no loop device, a program that
 //! is not installed) says so and counts neither way. The programs must be built: `cargo build --release --workspace --bins`.
 
+mod account;
+mod device;
+mod kill;
+mod power;
 mod setting;
+mod simulated;
 mod table;
+mod uplink;
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -32,7 +38,12 @@ struct Fault {
 }
 
 /// All of them, in the order in which they run.
-const FAULTS: &[Fault] = &[];
+const FAULTS: &[Fault] = &[
+    Fault { name: "simulated", about: "power cuts at every operation of a simulated disk", run: simulated::run },
+    Fault { name: "power", about: "real power cuts under a loaded agent", run: power::run },
+    Fault { name: "bites", about: "the same cuts with every sync eaten: they must lose something", run: power::run_without_sync },
+    Fault { name: "kill", about: "SIGKILL under load, and how fast it scores again", run: kill::run },
+];
 
 /// Set for the process that has mounts of its own.
 const OWN_MOUNTS: &str = "FAULT_OWN_MOUNTS";

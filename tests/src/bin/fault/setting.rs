@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
+use vedette_tests::random::Random;
 
 /// Somebody asked the suite to stop.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +55,15 @@ impl Setting {
         if self.long { long } else { quick }
     }
 
+    /// Where all random numbers begin: what `--seed` says.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Random numbers of a fault's own: the same seed gives the same, whichever other faults run.
     pub(crate) fn random(&self, fault: &str) -> Random {
-        fault.bytes().fold(Random(self.seed), |random, byte| Random(random.clone().next() ^ u64::from(byte)))
+        let seed = fault.bytes().fold(self.seed, |seed, byte| Random::new(seed ^ u64::from(byte)).next());
+        Random::new(seed)
     }
 
     /// A folder of the fault's own, in memory where there is a place for it; removed when dropped.
@@ -136,29 +143,4 @@ fn listen() -> anyhow::Result<Arc<AtomicBool>> {
         });
     });
     Ok(stop)
-}
-
-/// SplitMix64: small, and good enough to choose moments.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `below`, which is at least 1.
-    pub(crate) fn below(&mut self, below: u64) -> u64 {
-        self.next() % below.max(1)
-    }
-
-    /// A number from `low` to `high`, both included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high.saturating_sub(low) + 1)
-    }
 }

@@ -225,7 +225,11 @@ impl Running {
         Ok(())
     }
 
-    fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
         let raw = i32::try_from(self.child.id())?;
         let pid = rustix::process::Pid::from_raw(raw).context("a process id is never 0")?;
         rustix::process::kill_process(pid, signal)?;

@@ -5,6 +5,19 @@ use std::time::{Duration, Instant};
 /// How long between two looks: short beside everything that the programs do, long beside a process start.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
+/// How long between two looks of somebody who measures: short beside a start.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Pauses for a millisecond: for those who look themselves, because they measure.
+pub fn a_moment() {
+    std::thread::sleep(MOMENT);
+}
+
+/// Pauses until a chosen moment.
+pub fn until_moment(moment: Instant) {
+    std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
 /// Looks until `look` gives something, at most `limit` long.
 ///
 /// # Errors

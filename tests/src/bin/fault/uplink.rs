@@ -1,0 +1,208 @@
+//! The far end of the device's line: hears everything that leaves the device, remembers it, and acknowledges it as a
+//! registry does. What was heard here must be on the device for ever after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
+use vedette_journal::{Hash, leaf};
+use vedette_protocol::limit::MAX_PACKET_BYTES;
+use vedette_protocol::message::{BatchAck, Birth, Claim, JournalBatch, Message as _, Status};
+use vedette_protocol::topic::{Direction, Down, Topic, Up};
+use vedette_tests::wait;
+
+use crate::device::DEVICE;
+
+/// Messages that may wait to be sent: acknowledgements, one a batch.
+const WAITING: usize = 4096;
+
+/// Where the end of everything heard so far is marked.
+const MARK: &str = "fault/mark";
+
+/// How long what is under way may take over the loopback.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was heard.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// Epoch and sequence of each record, and the hash of its bytes.
+    pub(crate) records: BTreeMap<(u64, u64), Hash>,
+    /// What the device said it has not any more, by epoch: `[from, below)` without the records in between.
+    pub(crate) gone: BTreeSet<(u64, u64)>,
+    /// Records that came a second time with other bytes.
+    pub(crate) contradictions: Vec<String>,
+    /// Signed checkpoints, by epoch.
+    pub(crate) claims: Vec<(u64, Claim)>,
+    /// Messages of the device that could not be read.
+    pub(crate) garbage: Vec<String>,
+    /// Status messages.
+    pub(crate) statuses: u64,
+    /// Whether the device was there when it last said so; `None` when it has not yet.
+    pub(crate) online: Option<bool>,
+    /// All batches.
+    pub(crate) batches: u64,
+    upto: BTreeMap<u64, u64>,
+    marks: u64,
+    broken: Option<String>,
+}
+
+/// A subscriber to one device, in a thread of its own.
+pub(crate) struct Uplink {
+    heard: Arc<Mutex<Heard>>,
+    client: Client,
+    marks: u64,
+}
+
+impl Uplink {
+    /// Listens at the broker with this URL.
+    ///
+    /// # Errors
+    /// When the broker does not take the subscription.
+    pub(crate) fn listen(broker: &str) -> anyhow::Result<Self> {
+        let (host, port) = broker.trim_start_matches("mqtt://").rsplit_once(':').context("a broker has a port")?;
+        let mut options = MqttOptions::new("fault", host, port.parse()?);
+        options.set_max_packet_size(2 * MAX_PACKET_BYTES, 2 * MAX_PACKET_BYTES);
+        let (client, connection) = Client::new(options, WAITING);
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let (ear, answers) = (Arc::clone(&heard), client.clone());
+        std::thread::spawn(move || hear(connection, &answers, &ear));
+        client.subscribe(format!("vedette/v1/{DEVICE}/up/#"), QoS::AtLeastOnce)?;
+        client.subscribe(MARK, QoS::AtLeastOnce)?;
+        let mut uplink = Self { heard, client, marks: 0 };
+        uplink.settle()?;
+        Ok(uplink)
+    }
+
+    /// What was heard so far.
+    pub(crate) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything: the device begins again from nothing.
+    pub(crate) fn forget(&mut self) {
+        let mut heard = self.heard();
+        let marks = heard.marks;
+        *heard = Heard { marks, ..Heard::default() };
+    }
+
+    /// A life of the device begins.
+    pub(crate) fn life_begins(&mut self) {
+        self.heard().online = None;
+    }
+
+    /// Waits until everything that left the device, which is dead by now, was heard: its last will comes behind it.
+    ///
+    /// # Errors
+    /// When the broker does not pass it on.
+    pub(crate) fn settle(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        while self.heard().online == Some(true) {
+            self.unbroken()?;
+            anyhow::ensure!(Instant::now() < deadline, "the broker does not say that the device is gone");
+            wait::a_moment();
+        }
+        self.marks += 1;
+        self.client.publish(MARK, QoS::AtLeastOnce, false, Vec::new())?;
+        while self.heard().marks < self.marks {
+            self.unbroken()?;
+            anyhow::ensure!(Instant::now() < deadline, "the broker does not answer");
+            wait::a_moment();
+        }
+        Ok(())
+    }
+
+    fn unbroken(&self) -> anyhow::Result<()> {
+        match &self.heard().broken {
+            Some(why) => anyhow::bail!("the line to the broker broke: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Uplink {
+    fn drop(&mut self) {
+        if self.client.try_disconnect().is_err() {
+            eprintln!("the line to the broker was down already");
+        }
+    }
+}
+
+fn hear(mut connection: Connection, client: &Client, heard: &Mutex<Heard>) {
+    for event in connection.iter() {
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Ok(Event::Incoming(Packet::Publish(message))) => {
+                let answer = heard.take(&message.topic, &message.payload);
+                drop(heard);
+                if let Some((topic, bytes)) = answer {
+                    // A full queue costs one acknowledgement; the device sends the batch again.
+                    if client.try_publish(topic, QoS::AtLeastOnce, false, bytes).is_err() {
+                        continue;
+                    }
+                }
+            }
+            Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+            Ok(_) => {}
+            Err(error) => {
+                heard.broken = Some(error.to_string());
+                return;
+            }
+        }
+    }
+}
+
+impl Heard {
+    /// Takes one message; gives the answer to it.
+    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<(String, Vec<u8>)> {
+        if topic == MARK {
+            self.marks += 1;
+            return None;
+        }
+        let topic: Topic = topic.parse().ok()?;
+        let taken = match topic.direction {
+            Direction::Up(Up::Birth) => Birth::decode(payload).map(|birth| {
+                self.online = Some(birth.online);
+                None
+            }),
+            Direction::Up(Up::Status) => Status::decode(payload).map(|_| {
+                self.statuses += 1;
+                None
+            }),
+            Direction::Up(Up::Journal) => JournalBatch::decode(payload).map(|batch| Some(self.batch(batch))),
+            Direction::Up(Up::Request) | Direction::Down(_) => Ok(None),
+        };
+        match taken {
+            Ok(answer) => {
+                let answer = answer?;
+                Some((Topic::down(&topic.device, Down::Ack).to_string(), answer.encode()))
+            }
+            Err(error) => {
+                self.garbage.push(format!("{topic}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: JournalBatch) -> BatchAck {
+        let epoch = batch.epoch;
+        self.batches += 1;
+        let mut speaks_for: BTreeSet<u64> = batch.span.map(|(from, below)| (from..below).collect()).unwrap_or_default();
+        for (sequence, bytes) in &batch.records {
+            speaks_for.remove(sequence);
+            let hash = leaf(&bytes.0);
+            if self.records.insert((epoch, *sequence), hash).is_some_and(|before| before != hash) {
+                self.contradictions.push(format!("record {epoch}/{sequence} came with other bytes than before"));
+            }
+        }
+        self.gone.extend(speaks_for.into_iter().map(|sequence| (epoch, sequence)));
+        self.claims.extend(batch.checkpoint.map(|claim| (epoch, claim)));
+        let mut upto = self.upto.get(&epoch).copied().unwrap_or(0);
+        while self.records.contains_key(&(epoch, upto)) || self.gone.contains(&(epoch, upto)) {
+            upto += 1;
+        }
+        self.upto.insert(epoch, upto);
+        BatchAck::new(epoch, upto)
+    }
+}

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::folder::Folder;
+
 /// Why a journal couldn't be opened for writing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -22,10 +24,12 @@ pub enum OpenError {
         holder: String,
     },
     /// The folder can't be made or written.
-    #[error("couldn't write into the journal's folder {}: {source}", folder.display())]
+    #[error("couldn't write into the journal's folder {}{owner}: {source}", folder.display())]
     NotWritable {
         /// The journal's folder.
         folder: PathBuf,
+        /// `, which belongs to user N while this program runs as user M`, or empty when that is not the reason.
+        owner: String,
         /// What the system said.
         source: io::Error,
     },
@@ -82,6 +86,16 @@ pub enum CommitError {
     NoSpace {
         /// The segment that couldn't grow or begin.
         path: PathBuf,
+    },
+    /// A sequence was asked for that is further away than any loss explains; nothing was skipped.
+    #[error("couldn't skip to sequence {to} of the journal: it is at {from}, and at most {max} are left out at once")]
+    SkipTooFar {
+        /// Sequence of the next record.
+        from: u64,
+        /// Sequence that was asked for.
+        to: u64,
+        /// [`crate::SKIP_RECORDS_MAX`].
+        max: u64,
     },
     /// The disk failed, for a fresh file as well.
     #[error("couldn't commit to the journal: {}: {source}", path.display())]
@@ -152,14 +166,16 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
 
 impl OpenError {
     /// Sorts what the system said about a write at `path` in the journal `folder`.
-    pub(crate) fn at(folder: &Path, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn at(place: &Folder, path: &Path, source: io::Error) -> Self {
         use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-        let folder = folder.to_path_buf();
+        let folder = place.path().to_path_buf();
         if is_no_space(&source) {
             return Self::NoSpace { folder };
         }
         match source.kind() {
-            PermissionDenied | ReadOnlyFilesystem | NotADirectory => Self::NotWritable { folder, source },
+            PermissionDenied | ReadOnlyFilesystem | NotADirectory => {
+                Self::NotWritable { owner: owner_of(place, path), folder, source }
+            }
             _ => Self::Io { path: path.to_path_buf(), source },
         }
     }
@@ -167,11 +183,22 @@ impl OpenError {
 
 impl OpenError {
     /// Why a new journal couldn't begin its first segment.
-    pub(crate) fn beginning(folder: &Path, error: CommitError) -> Self {
+    pub(crate) fn beginning(folder: &Folder, error: CommitError) -> Self {
         match error {
-            CommitError::NoSpace { .. } => Self::NoSpace { folder: folder.to_path_buf() },
+            CommitError::NoSpace { .. } => Self::NoSpace { folder: folder.path().to_path_buf() },
             CommitError::Io { path, source } => Self::at(folder, &path, source),
+            CommitError::SkipTooFar { .. } => Self::at(folder, folder.path(), io::Error::other(error.to_string())),
         }
+    }
+}
+
+/// Whose `path` is, or its folder where it can't be seen, if not this program's user's.
+fn owner_of(folder: &Folder, path: &Path) -> String {
+    match folder.disk.owners(path).or_else(|| folder.disk.owners(folder.path())) {
+        Some((owner, us)) if owner != us => {
+            format!(", which belongs to user {owner} while this program runs as user {us}")
+        }
+        Some(_) | None => String::new(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::error::AppendError;
-use crate::record::{self, Draft, PAYLOAD_BYTES_MAX, Place, footprint};
+use crate::merkle::{self, Hash};
+use crate::record::{self, Draft, Mark, PAYLOAD_BYTES_MAX, Place, footprint};
 
 /// Bytes of records that wait in memory while commits fail; at 300 bytes each some 14,000 records.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -65,13 +66,18 @@ impl Group {
             if (out.len() + footprint(payload.len())) as u64 > room {
                 break;
             }
-            let draft =
-                Draft { sequence: sequence + records as u64, kind: *kind, first_of_group: records == 0, payload };
+            let mark = if records == 0 { Mark::First } else { Mark::Further };
+            let draft = Draft { sequence: sequence + records as u64, kind: *kind, mark, payload };
             let offset = offset + out.len() as u64;
             record::encode(out, place, offset, &draft);
             records += 1;
         }
         records
+    }
+
+    /// The leaves of the oldest `records`.
+    pub(crate) fn leaves(&self, records: usize) -> impl Iterator<Item = Hash> + '_ {
+        self.records.iter().take(records).map(|waiting| merkle::leaf(&waiting.payload))
     }
 
     /// Drops the oldest `records`, which are durable now.

@@ -111,11 +111,15 @@ mod header;
 mod key_file;
 mod merkle;
 mod note;
+mod options;
 mod reader;
 mod record;
 mod recovery;
 mod segment;
+mod shrink;
+mod survey;
 mod tail;
+mod walk;
 mod writer;
 
 pub use checkpoint::Checkpoint;
@@ -125,15 +129,13 @@ pub use error::{AppendError, CommitError, CursorError, OpenError, PruneError, Re
 pub use group::GROUP_BYTES_MAX;
 pub use key_file::KeyError;
 pub use merkle::{
-    Frontier, Hash, NotAHash, consistency_ranges, empty_root, inclusion_ranges, leaf, lost_leaf, node, verify_consistency,
-    verify_inclusion,
+    Frontier, Hash, NotAHash, consistency_ranges, empty_root, inclusion_ranges, leaf, lost_leaf, node,
+    verify_consistency, verify_inclusion,
 };
-pub use note::{
-    NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoRandom, NotAKey, NoteError, PublicKey, SigningKey,
-};
+pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoRandom, NotAKey, NoteError, PublicKey, SigningKey};
+pub use options::{COMMIT_INTERVAL, COMMIT_RECORDS, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::{Damage, Recovery, Stat, stat, stat_on};
-pub use writer::{
-    COMMIT_INTERVAL, COMMIT_RECORDS, Journal, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-};
+pub use shrink::{SegmentInfo, Thinned};
+pub use writer::{Journal, SKIP_RECORDS_MAX, Signed};

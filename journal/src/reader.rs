@@ -1,17 +1,21 @@
 //! Reading with one's own cursor: beside a running writer, after a crash, or on a copied folder. The rules are in the
 //! crate's documentation under *Reading*.
 
-use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::disk::{self, Disk, DiskFile};
+use crate::disk::{self, Disk};
 use crate::error::ReadError;
 use crate::folder::Folder;
 use crate::header::DATA_AT;
-use crate::record::{HEAD_BYTES, Head, Place, footprint};
-use crate::segment::{self, Found, Segment};
+use crate::record::{Head, Mark, footprint};
+use crate::segment::{self, Found, Opened, Segment};
+use crate::walk;
+
+/// Damaged ranges that a reader names; further ones are only counted. With 16 bytes each, 1 KiB.
+const GAPS_NAMED_MAX: usize = 64;
 
 /// A record as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Reader {
     /// Where the next entry should begin is not known (a lost header behind a pruned segment), so nothing is counted.
     adrift: bool,
     skipped: u64,
+    gaps: Vec<Range<u64>>,
+    thinned: u64,
     at: Option<At>,
     buffer: Vec<u8>,
 }
@@ -47,6 +53,9 @@ struct At {
     offset: u64,
     /// Sequence that a record at `offset` has, if known.
     expected: Option<u64>,
+    /// Where the next segment began, if there was one when this one was entered: what is behind it here was never
+    /// committed and is given again there.
+    below: Option<u64>,
     /// When the file last changed as it was searched for records behind `offset` in vain.
     searched: Option<SystemTime>,
 }
@@ -72,6 +81,8 @@ impl Reader {
             wanted: from,
             adrift: true,
             skipped: 0,
+            gaps: Vec::new(),
+            thinned: 0,
             at: None,
             buffer: Vec::new(),
         };
@@ -88,19 +99,17 @@ impl Reader {
         let mut below = None;
         let segments = self.list()?;
         for index in segments.into_iter().rev() {
-            let Some((_, headers)) = self.open_segment(index)? else {
-                continue;
-            };
-            let Some(header) = headers.header else {
+            let Some(header) = segment::open(&self.folder, index)?.and_then(|opened| opened.front.header) else {
                 continue;
             };
             self.epoch = self.epoch.or(Some(header.epoch));
             if header.first_sequence <= from {
-                below = index.checked_sub(1);
+                below = Some(index.checked_sub(1));
                 break;
             }
         }
-        self.enter_behind(below)?;
+        self.enter_behind(below.flatten())?;
+        self.adrift &= below.is_none();
         Ok(())
     }
 
@@ -117,6 +126,16 @@ impl Reader {
     /// Records that were passed over because they are damaged; pruned ones do not count.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// The damaged records as ranges of sequences, in the order they were met; the first 64.
+    pub fn gaps(&self) -> &[Range<u64>] {
+        &self.gaps
+    }
+
+    /// Records that were passed over because their payload was removed by [`crate::Journal::thin`].
+    pub fn thinned(&self) -> u64 {
+        self.thinned
     }
 
     /// The next entry, or `None` at the end; asked again later it goes on with what came since. Beside a writer this
@@ -144,39 +163,72 @@ impl Reader {
                 return Ok(None);
             };
             let path = self.folder.segment(at.segment.index());
-            let found = at.segment.record_at(at.offset, &mut self.buffer).map_err(ReadError::at(&path))?;
+            let found = at.segment.record_at(at.offset, at.expected, &mut self.buffer).map_err(ReadError::at(&path))?;
             let Found::Record(head) = found else {
                 if self.pass()? {
                     continue;
                 }
                 return Ok(None);
             };
-            if head.sequence >= limit {
+            if at.below.is_some_and(|below| head.next_sequence() > below) {
+                let index = at.segment.index();
+                if self.enter_behind(Some(index))? {
+                    continue;
+                }
+                return Ok(None);
+            }
+            if head.sequence >= limit && head.next_sequence() > head.sequence {
                 return Ok(None);
             }
             at.offset += footprint(head.payload_bytes) as u64;
-            at.expected = Some(head.sequence + 1);
+            at.expected = Some(head.next_sequence());
             at.searched = None;
-            if head.sequence >= self.wanted {
-                return Ok(Some(self.take(head)));
+            if let Some(entry) = self.take(head) {
+                return Ok(Some(entry));
             }
         }
         Ok(None)
     }
 
-    /// Makes an entry of the record in the buffer and moves the cursor behind it.
-    fn take(&mut self, head: Head) -> Entry {
+    /// Moves the cursor behind the record in the buffer; an entry, if it is one that is wanted.
+    fn take(&mut self, head: Head) -> Option<Entry> {
+        // An anchor or a note stands behind all records below its sequence.
+        if head.sequence > self.wanted {
+            self.miss(head.sequence);
+        }
+        let next = head.next_sequence();
+        if next <= self.wanted {
+            return None;
+        }
+        let passed = next - self.wanted;
+        (self.wanted, self.adrift) = (next, false);
+        match head.mark {
+            Mark::Further | Mark::First => Some(Entry {
+                epoch: self.epoch.unwrap_or(0),
+                sequence: head.sequence,
+                kind: head.kind,
+                payload: walk::payload(&head, &self.buffer).to_vec(),
+            }),
+            Mark::Stubs => {
+                self.thinned += passed;
+                None
+            }
+            Mark::Anchor | Mark::Note => None,
+        }
+    }
+
+    /// Moves the cursor over records that are not there.
+    fn miss(&mut self, to: u64) {
         if !self.adrift {
-            self.skipped += head.sequence - self.wanted;
+            self.skipped += to - self.wanted;
+            let room = self.gaps.len() < GAPS_NAMED_MAX;
+            match self.gaps.last_mut() {
+                Some(last) if last.end == self.wanted => last.end = to,
+                Some(_) | None if room => self.gaps.push(self.wanted..to),
+                Some(_) | None => {}
+            }
         }
-        self.adrift = false;
-        self.wanted = head.sequence + 1;
-        Entry {
-            epoch: self.epoch.unwrap_or(0),
-            sequence: head.sequence,
-            kind: head.kind,
-            payload: self.buffer[HEAD_BYTES..HEAD_BYTES + head.payload_bytes].to_vec(),
-        }
+        (self.wanted, self.adrift) = (to, false);
     }
 
     /// Gets past a place that is no valid record: to the next valid one, or into the next segment. `false` is the end
@@ -217,54 +269,47 @@ impl Reader {
 
     /// Goes to the beginning of the first segment above `index`. `false` when there is none.
     fn enter_behind(&mut self, index: Option<u32>) -> Result<bool, ReadError> {
+        let mut entered: Option<(Opened, u64)> = None;
+        let mut below = None;
         for next in self.list()?.into_iter().filter(|next| index.is_none_or(|index| *next > index)) {
-            let Some((file, headers)) = self.open_segment(next)? else {
+            let Some(opened) = segment::open(&self.folder, next)? else {
                 continue;
             };
-            let header = headers.header;
+            let header = opened.front.header;
             self.epoch = self.epoch.or(header.map(|header| header.epoch));
             let Some(epoch) = self.epoch else { continue };
             if header.is_some_and(|header| header.epoch != epoch) {
                 tracing::warn!(segment = next, "passed over a segment that is of another journal");
                 continue;
             }
-            // In front of a missing number (or of the first one) records were pruned and are not damaged.
-            if index.is_none_or(|index| index.checked_add(1) != Some(next)) {
-                self.adrift = header.is_none();
-                self.wanted = self.wanted.max(header.map_or(0, |header| header.first_sequence));
+            if entered.is_some() {
+                below = header.map(|header| header.first_sequence);
+                break;
             }
-            self.at = Some(At {
-                segment: Segment::new(file, Place { epoch, segment: next }),
-                offset: DATA_AT,
-                expected: header.map(|header| header.first_sequence),
-                searched: None,
-            });
-            return Ok(true);
+            entered = Some((opened, epoch));
         }
-        Ok(false)
+        let Some((opened, epoch)) = entered else {
+            return Ok(false);
+        };
+        let first_sequence = opened.front.header.map(|header| header.first_sequence);
+        // In front of a missing number (or of the first one) records were pruned and are not damaged.
+        if index.is_none_or(|index| index.checked_add(1) != Some(opened.index)) {
+            self.adrift = first_sequence.is_none();
+            self.wanted = self.wanted.max(first_sequence.unwrap_or(0));
+        }
+        let segment = opened.into_segment(epoch);
+        self.at = Some(At { segment, offset: DATA_AT, expected: first_sequence, below, searched: None });
+        Ok(true)
     }
 
     fn list(&self) -> Result<Vec<u32>, ReadError> {
         self.folder.segments().map_err(ReadError::at(self.folder.path()))
     }
-
-    /// Opens a segment; `None` when the writer pruned it since the listing.
-    fn open_segment(&self, index: u32) -> Result<Option<(Box<dyn DiskFile>, segment::Headers)>, ReadError> {
-        let path = self.folder.segment(index);
-        match self.folder.open_to_read(index) {
-            Ok(file) => {
-                let headers = segment::headers(&*file, &self.folder, index)?;
-                Ok(Some((file, headers)))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ReadError::at(&path)(error)),
-        }
-    }
 }
 
 /// Looks again at the cursor's place.
 fn is_record(at: &At, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    Ok(matches!(at.segment.record_at(at.offset, buffer)?, Found::Record(_)))
+    Ok(matches!(at.segment.record_at(at.offset, at.expected, buffer)?, Found::Record(_)))
 }
 
 #[cfg(test)]

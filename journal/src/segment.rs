@@ -1,13 +1,15 @@
-//! One segment file seen by a reader: its header, the record at an offset, the next valid record behind a bad place.
+//! One segment file seen by a reader: its front, the record at an offset, the next valid record behind a bad place.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::disk::DiskFile;
 use crate::error::ReadError;
 use crate::folder::Folder;
-use crate::header::{self, COPY_AT, DATA_AT, HEADER_BYTES, Header};
-use crate::record::{self, ALIGN, FOOTPRINT_MIN, HEAD_BYTES, Head, Look, Place};
+use crate::header::{self, COPY_AT, FRONT_BYTES, HEADER_BYTES, Header};
+use crate::merkle::Frontier;
+use crate::record::{self, ALIGN, FOOTPRINT_MIN, HEAD_BYTES, Head, Look, PAYLOAD_BYTES_MAX, Place, SEQUENCE_MAX};
 
 /// Most records are shorter than this, so one read gets them whole.
 const FIRST_READ_BYTES: usize = 1024;
@@ -15,13 +17,26 @@ const FIRST_READ_BYTES: usize = 1024;
 /// How much of a file the search for valid records or for the first byte that is not zero holds at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// What a segment's two headers say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Headers {
+/// What a disk loses at once; around a place that it can't read, the rest is read in pieces of this size.
+const PAGE_BYTES: u64 = 4096;
+
+/// What stands in front of a segment's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
     /// The header, if one of the two is whole and names this segment.
     pub(crate) header: Option<Header>,
-    /// Both are whole and equal.
+    /// Both headers are whole and equal.
     pub(crate) sound: bool,
+    /// The tree over all earlier records, if it is whole.
+    pub(crate) tree: Option<Frontier>,
+}
+
+/// A segment whose front was read.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) index: u32,
+    pub(crate) front: Front,
+    file: Box<dyn DiskFile>,
 }
 
 /// What stands at an offset.
@@ -40,35 +55,79 @@ pub(crate) enum Found {
 pub(crate) struct Segment {
     file: Box<dyn DiskFile>,
     place: Place,
+    /// How many sequences a bad place can at most have held, removed ones included.
+    reach: u64,
+    /// Bytes reserved for the file, if the header can be read.
+    capacity: Option<u64>,
+    /// Where the last part ends that the disk refused to read; 0 when it read everything.
+    unreadable_below: AtomicU64,
 }
 
-/// Reads both headers of the segment `index`.
-pub(crate) fn headers(file: &dyn DiskFile, folder: &Folder, index: u32) -> Result<Headers, ReadError> {
+/// Opens the segment `index` and reads its front; `None` when the writer pruned it since it was listed.
+pub(crate) fn open(folder: &Folder, index: u32) -> Result<Option<Opened>, ReadError> {
     let path = folder.segment(index);
-    let mut looks = [header::Look::Broken; 2];
-    for (look, offset) in looks.iter_mut().zip([0, COPY_AT]) {
-        let mut bytes = [0; HEADER_BYTES];
-        file.read_at(&mut bytes, offset).map_err(ReadError::at(&path))?;
-        *look = header::look(&bytes);
+    let file = match folder.open_to_read(index) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(ReadError::at(&path))?,
+    };
+    let mut bytes = vec![0; FRONT_BYTES];
+    let (have, _) = read(&*file, &mut bytes, 0).map_err(ReadError::at(&path))?;
+    bytes.truncate(have);
+    match front(&bytes, index) {
+        Ok(front) => Ok(Some(Opened { index, front, file })),
+        Err(version) => Err(ReadError::FutureVersion { file: path, version }),
     }
-    let mut header = None;
+}
+
+/// What the first bytes of segment `index` say, or the version of a format that is not ours.
+pub(crate) fn front(bytes: &[u8], index: u32) -> Result<Front, u32> {
+    let copy = COPY_AT as usize;
+    let looks = [0, copy].map(|at| header::look(bytes.get(at..at + HEADER_BYTES).unwrap_or_default()));
+    let mut found = None;
     for look in looks {
         match look {
-            header::Look::Header(found) if found.segment == index => header = header.or(Some(found)),
+            header::Look::Header(header) if header.segment == index => found = found.or(Some(header)),
             header::Look::Header(_) | header::Look::Broken => {}
-            header::Look::Future(version) => {
-                return Err(ReadError::FutureVersion { file: path, version });
-            }
+            header::Look::Future(version) => return Err(version),
         }
     }
-    Ok(Headers { header, sound: header.is_some() && looks[0] == looks[1] })
+    let sound = found.is_some() && looks[0] == looks[1];
+    let tree = found.and_then(|header: Header| header.frontier(bytes));
+    Ok(Front { header: found, sound, tree })
+}
+
+impl Front {
+    /// The tree that the records go on from: what is written there, or the empty one in front of the very first record.
+    pub(crate) fn base(&self) -> Option<Frontier> {
+        let first = self.header.is_some_and(|header| header.first_sequence == 0);
+        self.tree.clone().or(first.then(Frontier::default))
+    }
+}
+
+impl Opened {
+    /// The segment of the journal's `epoch`, to read its records.
+    pub(crate) fn into_segment(self, epoch: u64) -> Segment {
+        let room = match self.front.header {
+            Some(header) => header.capacity,
+            None => self.file.length().unwrap_or(0).max(crate::SEGMENT_BYTES),
+        };
+        let room = room.clamp(2 * PAYLOAD_BYTES_MAX as u64, crate::SEGMENT_BYTES_MAX);
+        Segment {
+            file: self.file,
+            place: Place { epoch, segment: self.index },
+            reach: room / FOOTPRINT_MIN as u64,
+            capacity: self.front.header.map(|header| header.capacity),
+            unreadable_below: AtomicU64::new(0),
+        }
+    }
+
+    /// Length of the file.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
 }
 
 impl Segment {
-    pub(crate) fn new(file: Box<dyn DiskFile>, place: Place) -> Self {
-        Self { file, place }
-    }
-
     pub(crate) fn index(&self) -> u32 {
         self.place.segment
     }
@@ -78,19 +137,41 @@ impl Segment {
         self.file.modified()
     }
 
-    /// Looks at `offset`; a valid record's bytes (head, payload, padding) are at the front of `buffer` afterwards.
-    pub(crate) fn record_at(&self, offset: u64, buffer: &mut Vec<u8>) -> io::Result<Found> {
+    /// Length of the file.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    /// Bytes reserved for the file, if the header can be read.
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        self.capacity
+    }
+
+    /// Where the last part ends that the disk refused to read so far, which is read as zeros; 0 when there is none.
+    pub(crate) fn unreadable_below(&self) -> u64 {
+        self.unreadable_below.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let (have, unreadable_below) = read(&*self.file, buffer, offset)?;
+        self.unreadable_below.fetch_max(unreadable_below, Ordering::Relaxed);
+        Ok(have)
+    }
+
+    /// Looks at `offset`, where the record `expected` should stand; a valid record's bytes (head, payload, padding) are
+    /// at the front of `buffer` afterwards. One with a sequence that can't be true is not valid.
+    pub(crate) fn record_at(&self, offset: u64, expected: Option<u64>, buffer: &mut Vec<u8>) -> io::Result<Found> {
         buffer.resize(FIRST_READ_BYTES, 0);
-        let mut have = self.file.read_at(buffer, offset)?;
+        let mut have = self.read(buffer, offset)?;
         let head = match record::look(&buffer[..have.min(HEAD_BYTES)]) {
-            Look::Head(head) => head,
+            Look::Head(head) if self.can_be_true(head.sequence, expected) => head,
             Look::Blank => return Ok(Found::Blank),
-            Look::Broken => return Ok(Found::Broken),
+            Look::Head(_) | Look::Broken => return Ok(Found::Broken),
         };
         let need = record::footprint(head.payload_bytes);
         if need > FIRST_READ_BYTES {
             buffer.resize(need, 0);
-            have += self.file.read_at(&mut buffer[have..], offset + have as u64)?;
+            have += self.read(&mut buffer[have..], offset + have as u64)?;
         }
         if have < need || record::checksum(self.place, offset, &buffer[..need]) != head.checksum {
             return Ok(Found::Broken);
@@ -98,13 +179,13 @@ impl Segment {
         Ok(Found::Record(head))
     }
 
-    /// Offset of the first valid record behind the bad place at `bad`, where the record `expected` should stand. A
-    /// candidate's sequence must be one that the bytes between can account for; `None` for `expected` allows any.
+    /// Offset of the first valid record behind the bad place at `bad`, where the record `expected` should stand (`None`
+    /// when that is not known).
     pub(crate) fn next_valid(&self, bad: u64, expected: Option<u64>, buffer: &mut Vec<u8>) -> io::Result<Option<u64>> {
         let mut block = vec![0; BLOCK_BYTES];
         let mut start = bad + ALIGN as u64;
         loop {
-            let have = self.file.read_at(&mut block, start)?;
+            let have = self.read(&mut block, start)?;
             if have < HEAD_BYTES {
                 return Ok(None);
             }
@@ -113,8 +194,8 @@ impl Segment {
             for at in (0..=last).step_by(ALIGN) {
                 let offset = start + at as u64;
                 if let Look::Head(head) = record::look(&block[at..at + HEAD_BYTES])
-                    && can_be_true(head.sequence, expected, offset - bad)
-                    && matches!(self.record_at(offset, buffer)?, Found::Record(_))
+                    && self.can_be_true(head.sequence, expected)
+                    && matches!(self.record_at(offset, expected, buffer)?, Found::Record(_))
                 {
                     return Ok(Some(offset));
                 }
@@ -128,7 +209,7 @@ impl Segment {
         let mut block = vec![0; BLOCK_BYTES];
         let (mut start, mut end) = (offset, offset);
         loop {
-            let have = self.file.read_at(&mut block, start)?;
+            let have = self.read(&mut block, start)?;
             if have == 0 {
                 return Ok(end - offset);
             }
@@ -138,53 +219,56 @@ impl Segment {
             start += have as u64;
         }
     }
-}
 
-/// A stretch of `between` bytes can have held so many records and no more; the record itself comes after them.
-fn can_be_true(sequence: u64, expected: Option<u64>, between: u64) -> bool {
-    let Some(expected) = expected else {
-        return true;
-    };
-    let most = expected.saturating_add(between / FOOTPRINT_MIN as u64);
-    (expected..=most).contains(&sequence)
-}
-
-/// One step of a walk through a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The record at this offset.
-    Record { offset: u64, head: Head },
-    /// Bad bytes between valid ones.
-    Bad { offset: u64, bytes: u64 },
-    /// Nothing valid from here on.
-    End { offset: u64 },
-}
-
-/// A walk over everything in a segment that nobody writes meanwhile.
-pub(crate) struct Walk<'a> {
-    segment: &'a Segment,
-    offset: u64,
-    expected: Option<u64>,
-}
-
-impl<'a> Walk<'a> {
-    pub(crate) fn new(segment: &'a Segment, first_sequence: Option<u64>) -> Self {
-        Self { segment, offset: DATA_AT, expected: first_sequence }
+    /// A segment holds so many records and no more, so a sequence does not jump further. Without this bound a crafted
+    /// file could make a reader count to 2^62.
+    fn can_be_true(&self, sequence: u64, expected: Option<u64>) -> bool {
+        let most = expected.map_or(SEQUENCE_MAX, |expected| expected.saturating_add(self.reach));
+        (expected.unwrap_or(0)..=most).contains(&sequence)
     }
+}
 
-    pub(crate) fn step(&mut self, buffer: &mut Vec<u8>) -> io::Result<Step> {
-        let offset = self.offset;
-        if let Found::Record(head) = self.segment.record_at(offset, buffer)? {
-            self.offset += record::footprint(head.payload_bytes) as u64;
-            self.expected = Some(head.sequence + 1);
-            return Ok(Step::Record { offset, head });
-        }
-        match self.segment.next_valid(offset, self.expected, buffer)? {
-            Some(next) => {
-                self.offset = next;
-                Ok(Step::Bad { offset, bytes: next - offset })
+/// Reads as [`DiskFile::read_at`] does, and past places that the disk can't read: they come as zeros, and the second
+/// value says where the last of them ends.
+fn read(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<(usize, u64)> {
+    match file.read_at(buffer, offset) {
+        Ok(have) => return Ok((have, 0)),
+        Err(error) if !is_unreadable(&error) => return Err(error),
+        Err(_) => {}
+    }
+    let length = file.length()?.saturating_sub(offset);
+    let have = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+    let (mut done, mut unreadable_below) = (0, 0);
+    while done < have {
+        let at = offset + done as u64;
+        let piece = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).unwrap_or(have).min(have - done);
+        let piece = &mut buffer[done..done + piece];
+        match file.read_at(piece, at) {
+            Ok(_) => {}
+            Err(error) if is_unreadable(&error) => {
+                piece.fill(0);
+                unreadable_below = at + piece.len() as u64;
             }
-            None => Ok(Step::End { offset }),
+            Err(error) => return Err(error),
         }
+        done += piece.len();
     }
+    Ok((have, unreadable_below))
+}
+
+/// True for what is wrong with the medium or the file system's own data at this place, or with the kind of the file:
+/// asking again will not help, and the rest may well be fine.
+fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const KINDS: [Errno; 8] = [
+        Errno::IO,
+        Errno::NODATA,
+        Errno::ILSEQ,
+        Errno::BADMSG,
+        Errno::UCLEAN,
+        Errno::REMOTEIO,
+        Errno::ISDIR,
+        Errno::SPIPE,
+    ];
+    error.raw_os_error().is_some_and(|code| KINDS.iter().any(|kind| kind.raw_os_error() == code))
 }

@@ -4,7 +4,9 @@ use std::io;
 
 use crate::disk::DiskFile;
 use crate::folder::Folder;
-use crate::header::{COPY_AT, DATA_AT, Header};
+use crate::header::{DATA_AT, Header};
+use crate::merkle::Frontier;
+use crate::record;
 
 /// The newest segment, open for writing.
 #[derive(Debug)]
@@ -19,12 +21,19 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Makes a segment and its name in `folder` durable. When that fails, what was made is removed as far as possible.
-    pub(crate) fn begin(folder: &Folder, header: &Header, capacity: u64) -> io::Result<Self> {
-        let index = header.segment;
-        let made = write_segment(folder, header, capacity).and_then(|file| folder.publish(index).map(|()| file));
+    pub(crate) fn begin(folder: &Folder, header: &Header, tree: &Frontier) -> io::Result<Self> {
+        let Header { segment: index, capacity, .. } = *header;
+        let mut front = header.encode_front(Some(tree));
+        if tree.size() > 0 {
+            // A second copy of the frontier, in another page than the first.
+            let mut anchor = Vec::new();
+            record::encode_anchor(&mut anchor, header.place(), DATA_AT, tree);
+            front.extend_from_slice(&anchor);
+        }
+        let made = write_segment(folder, index, capacity, &front).and_then(|file| folder.publish(index).map(|()| file));
         match made {
             Ok(file) => {
-                let offset = DATA_AT;
+                let offset = front.len() as u64;
                 Ok(Self { file, index, offset, capacity })
             }
             Err(error) => {
@@ -48,6 +57,12 @@ impl Tail {
         Ok(())
     }
 
+    /// Ends the file for good: cuts it to its content, durably.
+    pub(crate) fn close(self) -> io::Result<()> {
+        self.file.set_len(self.offset)?;
+        self.file.sync_all()
+    }
+
     /// Ends the segment: cuts it to its durable content, as far as the disk still obeys. Readers and recovery manage
     /// with an uncut one.
     pub(crate) fn seal(self) {
@@ -57,13 +72,11 @@ impl Tail {
     }
 }
 
-/// Writes a segment with both its headers, durable but for its name.
-fn write_segment(folder: &Folder, header: &Header, capacity: u64) -> io::Result<Box<dyn DiskFile>> {
-    let file = folder.disk.create(&folder.temporary(header.segment))?;
+/// Writes a segment that begins with `front`, durable but for its name.
+fn write_segment(folder: &Folder, index: u32, capacity: u64, front: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let file = folder.disk.create(&folder.temporary(index))?;
     file.allocate(capacity)?;
-    let bytes = header.encode();
-    file.write_at(&bytes, 0)?;
-    file.write_at(&bytes, COPY_AT)?;
+    file.write_at(front, 0)?;
     file.sync_all()?;
     Ok(file)
 }

@@ -3,71 +3,67 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::checkpoint::Checkpoint;
 use crate::clock;
 use crate::disk::{self, Disk, DiskFile, Lock};
-use crate::error::{AppendError, CommitError, OpenError, PruneError, is_no_space};
+use crate::error::{AppendError, CommitError, OpenError, is_no_space};
 use crate::folder::Folder;
 use crate::group::Group;
 use crate::header::{DATA_AT, Header};
-use crate::record::Place;
-use crate::recovery::{self, Recovery, Survey};
+use crate::merkle::Frontier;
+use crate::note::SigningKey;
+use crate::options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::record::{self, Mark, PAYLOAD_BYTES_MAX, Place, footprint};
+use crate::recovery::{self, Recovery};
+use crate::survey::{Survey, survey};
 use crate::tail::Tail;
+use crate::walk::{self, Regrowth};
 
-/// Usual size of a segment: one anomaly a minute at some 300 bytes fills it in 2.4 days, and a lost block costs little.
-pub const SEGMENT_BYTES: u64 = 1 << 20;
-/// Smallest segment: the headers take 4224 bytes of it.
-pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
-/// Largest segment; recovery reads the newest one whole, at some 1 GiB/s.
-pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// A group is due at this many records: 64 take the bytes written per payload byte from 23.6 to 1.5 on ext4 (measured
-/// with 200-byte payloads).
-pub const COMMIT_RECORDS: u32 = 64;
-/// A group is due at this age: the most that a power cut takes, and 345,600 small writes a day at the very worst.
-pub const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
-
+/// Segment numbers that are kept for a journal that goes on; a file with a number above is not worth their end.
+const SPARE_NUMBERS: u32 = 1 << 16;
 /// Fresh files that one commit tries after a failing one, before it reports the disk.
 const FRESH_FILES_MAX: u32 = 2;
 
-/// How a journal is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Length of a segment in bytes, held within [`SEGMENT_BYTES_MIN`] and [`SEGMENT_BYTES_MAX`]. A single record that
-    /// is longer than what a segment holds gets a longer one.
-    pub segment_bytes: u64,
-    /// Records after which a commit is due, at least 1.
-    pub commit_records: u32,
-    /// Age of the oldest waiting record at which a commit is due.
-    pub commit_interval: Duration,
-    /// Epoch of a journal that begins now; an existing one keeps its own. Must not repeat on this device.
-    pub new_epoch: u64,
-}
+/// Records after which the frontier is written again: the next write of a frontier is at most so far behind a bad place,
+/// and at 300 bytes a record it costs 0.5 %.
+const ANCHOR_RECORDS: u64 = 256;
+/// What a disk loses at once: copies of a frontier that must not go together stand in different ones.
+const PAGE_BYTES: u64 = 4096;
+/// Largest number of sequences that [`Journal::skip_to`] leaves out at once: each is counted as a lost record in the
+/// tree, which takes half a second for so many. More than a device can have lost, and no word from outside makes it hang.
+pub const SKIP_RECORDS_MAX: u64 = 1 << 20;
 
-impl Options {
-    /// The usual sizes: [`SEGMENT_BYTES`], [`COMMIT_RECORDS`], [`COMMIT_INTERVAL`].
-    pub const fn new(new_epoch: u64) -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES,
-            commit_records: COMMIT_RECORDS,
-            commit_interval: COMMIT_INTERVAL,
-            new_epoch,
-        }
-    }
+/// A checkpoint that was just signed; everything it speaks for is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// What was signed.
+    pub checkpoint: Checkpoint,
+    /// The signed note.
+    pub note: String,
+    /// The tree of the checkpoint.
+    pub frontier: Frontier,
 }
 
 /// A journal open for writing; there is one a folder. Dropping it does not commit: what was not committed is gone, as
 /// after a power cut.
 #[derive(Debug)]
 pub struct Journal {
-    folder: Folder,
+    pub(crate) folder: Folder,
     options: Options,
-    epoch: u64,
-    /// Sequences below are durable.
-    committed: u64,
+    pub(crate) epoch: u64,
+    /// Over all durable records: its size is the sequence behind them.
+    tree: Frontier,
+    /// Size of the tree that was last written down.
+    anchored: u64,
+    /// Where the anchor of the last checkpoint ends, until there is a second copy of it or a later one.
+    lone_anchor: Option<u64>,
+    /// A signed checkpoint that goes with the next group.
+    note: Option<String>,
     group: Group,
     /// Ascending; the last one is the newest. Four bytes a segment.
-    segments: Vec<u32>,
+    pub(crate) segments: Vec<u32>,
     next_segment: u32,
     /// The segment that the next group goes into; `None` begins a new one.
     tail: Option<Tail>,
@@ -94,40 +90,50 @@ impl Journal {
         let options =
             Options { segment_bytes: options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX), ..options };
         let lock = take_folder(&folder)?;
-        let mut survey = recovery::survey(&folder)?;
-        let next_segment = survey.segments.last().map_or(0, |last| last.saturating_add(1));
-        if survey.epoch.is_none() {
-            recovery::set_all_aside(&folder, &mut survey)?;
+        let Survey { mut segments, mut hopeless, epoch, newest, mut damage } = survey(&folder)?;
+        let numbers = segments.iter().chain(&hopeless).max().map_or(0, |last| last.saturating_add(1));
+        // Without one proven epoch, or without a number for the next segment, nothing can go on from here.
+        let newest = newest.filter(|_| segments.last().is_some_and(|last| *last < u32::MAX - SPARE_NUMBERS));
+        if newest.is_none() {
+            hopeless.append(&mut segments);
         }
-        let Survey { segments, epoch, tail, damage } = survey;
+        recovery::set_aside(&folder, &hopeless, &mut damage)?;
+        let created = newest.is_none();
         let mut recovery = Recovery {
-            epoch: epoch.unwrap_or(options.new_epoch),
+            epoch: epoch.filter(|_| !created).unwrap_or(options.new_epoch),
             next_sequence: 0,
             cut_bytes: 0,
             segments: segments.len(),
-            created: epoch.is_none(),
+            created,
             damage,
         };
-        let mut writable = None;
-        if let Some(tail) = tail {
-            recovery.next_sequence = tail.next_sequence;
-            recovery.cut_bytes = tail.torn_bytes;
-            writable = recovery::mend(&folder, tail, options.segment_bytes)?;
+        let mut tail = None;
+        let mut regrowth = Regrowth::default();
+        if let Some(newest) = newest {
+            recovery.next_sequence = newest.next_sequence;
+            recovery.cut_bytes = newest.torn_bytes;
+            tail = recovery::mend(&folder, &newest)?;
+            regrowth = Regrowth { tree: Some(newest.tree), anchored: newest.anchored };
         }
+        let next_segment =
+            if numbers < u32::MAX - SPARE_NUMBERS { numbers } else { segments.last().map_or(0, |last| last + 1) };
         let mut journal = Self {
             folder,
             epoch: recovery.epoch,
-            committed: recovery.next_sequence,
+            tree: regrowth.tree.unwrap_or_default(),
+            anchored: regrowth.anchored,
+            lone_anchor: None,
+            note: None,
             group: Group::default(),
             segments,
             next_segment,
-            tail: writable,
+            tail,
             scratch: Vec::new(),
             options,
             _lock: lock,
         };
         if recovery.created {
-            journal.begin_segment(0).map_err(|error| OpenError::beginning(journal.folder.path(), error))?;
+            journal.begin_segment(0).map_err(|error| OpenError::beginning(&journal.folder, error))?;
             recovery.segments = 1;
         }
         Ok((journal, recovery))
@@ -140,12 +146,17 @@ impl Journal {
 
     /// Sequence that the next record gets.
     pub fn next_sequence(&self) -> u64 {
-        self.committed + self.group.len() as u64
+        self.committed() + self.group.len() as u64
     }
 
     /// Sequences below this are durable.
     pub fn committed(&self) -> u64 {
-        self.committed
+        self.tree.size()
+    }
+
+    /// The Merkle tree over what is durable.
+    pub fn tree(&self) -> &Frontier {
+        &self.tree
     }
 
     /// The folder that the journal lives in.
@@ -184,89 +195,139 @@ impl Journal {
     /// # Errors
     /// The group, or the rest of it, is still in memory, and may be committed again later; it goes into a fresh segment.
     pub fn commit(&mut self) -> Result<u64, CommitError> {
+        self.write_out(false)?;
+        Ok(self.committed())
+    }
+
+    /// Commits, makes the tree durable, and only then signs a checkpoint of it under the name `origin`. The note goes
+    /// into the journal with the next group.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`]; nothing is signed then.
+    pub fn checkpoint(&mut self, origin: &str, key: &SigningKey) -> Result<Signed, CommitError> {
+        self.write_out(true)?;
+        self.lone_anchor = self.tail.as_ref().map(|tail| tail.offset);
+        let checkpoint = Checkpoint { origin: origin.to_owned(), size: self.tree.size(), root: self.tree.root() };
+        let note = checkpoint.sign(key);
+        self.note = Some(note.clone()).filter(|note| note.len() <= PAYLOAD_BYTES_MAX);
+        Ok(Signed { checkpoint, note, frontier: self.tree.clone() })
+    }
+
+    /// Commits and ends the journal as a whole: the newest segment is cut to its content, and its last page is written
+    /// twice over, so that rot there is told from room that was never used.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`]; what was committed before is on the disk.
+    pub fn close(mut self) -> Result<(), CommitError> {
+        self.write_out(true)?;
+        let Some(mut tail) = self.tail.take() else {
+            return Ok(());
+        };
+        let place = Place { epoch: self.epoch, segment: tail.index };
+        let (next_page, mut offset) = (tail.offset.next_multiple_of(PAGE_BYTES), tail.offset);
+        self.scratch.clear();
+        while self.tree.size() > 0
+            && offset <= next_page
+            && self.scratch.len() as u64 + anchor_bytes(&self.tree) <= tail.room()
+        {
+            offset = tail.offset + self.scratch.len() as u64;
+            record::encode_anchor(&mut self.scratch, place, tail.offset, &self.tree);
+        }
+        let path = self.folder.segment(tail.index);
+        tail.write(&self.scratch).and_then(|()| tail.close()).map_err(|source| CommitError::at(&path, source))
+    }
+
+    /// Writes all that waits; if told so, the frontier as well, unless it is there already.
+    fn write_out(&mut self, with_frontier: bool) -> Result<(), CommitError> {
         let mut failures = 0;
-        while let Some(need) = self.group.first_bytes() {
-            let Some(tail) = self.tail.as_mut().filter(|tail| tail.room() >= need) else {
+        loop {
+            let anchor = with_frontier && self.anchored < self.committed();
+            let Some(need) = self.group.first_bytes().or(anchor.then(|| anchor_bytes(&self.tree))) else {
+                return Ok(());
+            };
+            let Some(tail) = self.tail.as_ref().filter(|tail| tail.room() >= need) else {
                 self.begin_segment(need)?;
                 continue;
             };
-            let place = Place { epoch: self.epoch, segment: tail.index };
-            let (offset, room) = (tail.offset, tail.room());
-            let records = self.group.encode(&mut self.scratch, place, offset, room, self.committed);
-            let Err(source) = tail.write(&self.scratch) else {
-                self.group.forget(records);
-                self.committed += records as u64;
+            let (index, written) = (tail.index, self.encode(tail.index, tail.offset, tail.room(), with_frontier));
+            let outcome = self.tail.as_mut().map_or(Ok(()), |tail| tail.write(&self.scratch));
+            let Err(source) = outcome else {
+                self.settle(written);
                 continue;
             };
-            let path = self.folder.segment(tail.index);
+            let path = self.folder.segment(index);
             self.seal();
             failures += 1;
             if failures > FRESH_FILES_MAX || is_no_space(&source) {
                 return Err(CommitError::at(&path, source));
             }
+            let records = written.records;
             tracing::warn!(file = %path.display(), %source, records, "a journal segment failed; its group goes into a fresh one");
         }
-        Ok(self.committed)
+    }
+
+    /// Encodes as much as fits into `room` bytes at `offset`: records, then the note, then the frontier where it is due.
+    fn encode(&mut self, segment: u32, offset: u64, room: u64, with_frontier: bool) -> Written {
+        let place = Place { epoch: self.epoch, segment };
+        let mut tree = self.tree.clone();
+        let records = self.group.encode(&mut self.scratch, place, offset, room, tree.size());
+        self.group.leaves(records).for_each(|leaf| tree.push(leaf));
+        let mut written = Written { records, tree, note: false, anchor: None };
+        if records < self.group.len() {
+            return written;
+        }
+        let size = written.tree.size();
+        let fits = |out: &Vec<u8>, bytes: u64| out.len() as u64 + bytes <= room;
+        if let Some(note) = self.note.as_ref().filter(|note| fits(&self.scratch, footprint(note.len()) as u64)) {
+            record::encode_aside(&mut self.scratch, place, offset, Mark::Note, size, note.as_bytes());
+            written.note = true;
+        }
+        let at = offset + self.scratch.len() as u64;
+        let second_copy = self.lone_anchor.is_some_and(|end| at / PAGE_BYTES > end / PAGE_BYTES);
+        let due = with_frontier || second_copy || size - self.anchored >= ANCHOR_RECORDS;
+        if due && fits(&self.scratch, anchor_bytes(&written.tree)) {
+            record::encode_anchor(&mut self.scratch, place, offset, &written.tree);
+            written.anchor = Some(second_copy);
+        }
+        written
+    }
+
+    /// Takes over what was written and is durable now.
+    fn settle(&mut self, written: Written) {
+        self.group.forget(written.records);
+        self.tree = written.tree;
+        if written.note {
+            self.note = None;
+        }
+        if let Some(second_copy) = written.anchor {
+            self.anchored = self.tree.size();
+            self.lone_anchor = self.lone_anchor.filter(|_| !second_copy);
+        }
     }
 
     /// Lets the next record have at least this sequence: for a writer that knows from elsewhere (an acknowledgement)
-    /// that higher sequences were given than recovery found, because the disk lost them. Commits first.
+    /// that higher sequences were given than recovery found, because the disk lost them. Commits first. In the tree each
+    /// sequence that is left out counts as a lost record.
     ///
     /// # Errors
-    /// As [`Journal::commit`], and when the new segment can't be begun.
+    /// As [`Journal::commit`], when the new segment can't be begun, and when more than [`SKIP_RECORDS_MAX`] would be left
+    /// out.
     pub fn skip_to(&mut self, sequence: u64) -> Result<(), CommitError> {
         self.commit()?;
-        if sequence > self.committed {
+        let from = self.committed();
+        if sequence.saturating_sub(from) > SKIP_RECORDS_MAX {
+            return Err(CommitError::SkipTooFar { from, to: sequence, max: SKIP_RECORDS_MAX });
+        }
+        if sequence > from {
             tracing::warn!(
-                from = self.committed,
+                from,
                 to = sequence,
                 "the journal lost records that were acknowledged; their sequences are skipped"
             );
-            self.committed = sequence;
+            walk::lose(&mut self.tree, from..sequence);
             self.begin_segment(0)?;
         }
         Ok(())
-    }
-
-    /// Removes whole segments whose records all lie below `sequence`, oldest first, never the newest. Returns how many
-    /// went.
-    ///
-    /// # Errors
-    /// When a file can't be read or removed; those before it are gone.
-    pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
-        let removable = self.removable_below(sequence)?;
-        for index in self.segments.drain(..removable) {
-            let path = self.folder.segment(index);
-            match self.folder.disk.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(PruneError::at(&path, error));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        if removable > 0 {
-            self.folder.sync().map_err(|source| PruneError::at(self.folder.path(), source))?;
-        }
-        Ok(removable)
-    }
-
-    /// How many of the oldest segments end below `sequence`: all those in front of the last one that begins at or below
-    /// it. One whose header is lost is taken along by its neighbours.
-    fn removable_below(&self, sequence: u64) -> Result<usize, PruneError> {
-        let mut removable = 0;
-        for (position, index) in self.segments.iter().copied().enumerate().skip(1) {
-            let path = self.folder.segment(index);
-            let at = |source| PruneError::at(&path, source);
-            let file = self.folder.open_to_read(index).map_err(at)?;
-            let headers = crate::segment::headers(&*file, &self.folder, index)
-                .map_err(|error| at(std::io::Error::other(error)))?;
-            match headers.header {
-                Some(header) if header.first_sequence <= sequence => removable = position,
-                Some(_) => break,
-                None => {}
-            }
-        }
-        Ok(removable)
     }
 
     /// Ends the newest segment; the next group begins another.
@@ -284,18 +345,40 @@ impl Journal {
         let used_up = || std::io::Error::other("segment numbers are used up");
         let next = index.checked_add(1).ok_or_else(used_up);
         self.next_segment = next.map_err(|source| CommitError::at(&path, source))?;
-        let header = Header { segment: index, epoch: self.epoch, first_sequence: self.committed };
-        let capacity = self.options.segment_bytes.max(DATA_AT + need);
-        let begun = Tail::begin(&self.folder, &header, capacity);
+        let header = Header {
+            segment: index,
+            epoch: self.epoch,
+            first_sequence: self.committed(),
+            root: self.tree.root(),
+            capacity: self.options.segment_bytes.max(DATA_AT + anchor_bytes(&self.tree) + need),
+        };
+        let begun = Tail::begin(&self.folder, &header, &self.tree);
         self.tail = Some(begun.map_err(|source| CommitError::at(&path, source))?);
         self.segments.push(index);
+        // The frontier stands in front of the segment, twice.
+        (self.anchored, self.lone_anchor) = (self.committed(), None);
         Ok(())
     }
 }
 
+/// What one write took along.
+struct Written {
+    records: usize,
+    /// Over everything durable once the write is.
+    tree: Frontier,
+    note: bool,
+    /// The frontier; `true` when it is the second copy that the last checkpoint needs.
+    anchor: Option<bool>,
+}
+
+/// Bytes that an anchor of `tree` takes up.
+fn anchor_bytes(tree: &Frontier) -> u64 {
+    footprint(tree.nodes().len() * 32) as u64
+}
+
 /// Makes the folder if need be, takes its lock and clears what a cut left half made.
 fn take_folder(folder: &Folder) -> Result<Box<dyn DiskFile>, OpenError> {
-    let at = |source| OpenError::at(folder.path(), folder.path(), source);
+    let at = |source| OpenError::at(folder, folder.path(), source);
     folder.make().map_err(at)?;
     match folder.lock().map_err(at)? {
         Lock::Held(lock) => {

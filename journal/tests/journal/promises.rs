@@ -202,16 +202,16 @@ fn a_segment_from_the_future_is_refused_by_name_and_not_touched() {
     let path = segment_files(folder.path()).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     for at in [0, 4096] {
-        bytes[at + 8] = 2;
+        bytes[at + 8] = 3;
         let sum = crc32c::crc32c(&bytes[at..at + 124]);
         bytes[at + 124..at + 128].copy_from_slice(&sum.to_le_bytes());
     }
     fs::write(&path, &bytes).unwrap();
     let error = Journal::open(folder.path(), options(1)).unwrap_err();
-    assert!(matches!(error, OpenError::FutureVersion { version: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::FutureVersion { version: 3, .. }), "{error}");
     assert!(error.to_string().contains("seg-00000000.log"), "{error}");
     let error = Reader::open(folder.path(), 0).unwrap_err();
-    assert!(matches!(error, ReadError::FutureVersion { version: 2, .. }), "{error}");
+    assert!(matches!(error, ReadError::FutureVersion { version: 3, .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

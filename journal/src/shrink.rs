@@ -1,0 +1,243 @@
+//! What makes a journal smaller: whole segments removed, payloads of single records removed. Proofs hold on: each segment
+//! begins with the frontier of all before it, and of a removed payload its leaf stays.
+
+use crate::disk::DiskFile;
+use crate::error::PruneError;
+use crate::header::Header;
+use crate::merkle::{self, Hash};
+use crate::reader::Entry;
+use crate::record::{self, Draft, Head, Mark, Place, STUBS_MAX};
+use crate::segment::{self, Front, Opened};
+use crate::walk::{Step, Walk, payload};
+use crate::writer::Journal;
+
+/// Bytes that are put together before they are written.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// A segment in figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its number, as in its name.
+    pub index: u32,
+    /// Sequence of its first record.
+    pub first_sequence: u64,
+    /// Sequence behind its last record.
+    pub next_sequence: u64,
+    /// Length of its file.
+    pub bytes: u64,
+}
+
+/// What thinning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thinned {
+    /// Records whose payload was removed.
+    pub removed: u64,
+    /// Bytes by which the file is shorter.
+    pub freed_bytes: u64,
+}
+
+impl Journal {
+    /// The segments, oldest first. One that can't be read has the figures of its neighbours and no bytes.
+    pub fn segment_list(&self) -> Vec<SegmentInfo> {
+        let mut list = Vec::with_capacity(self.segments.len());
+        let mut next_sequence = self.committed();
+        for index in self.segments.iter().rev().copied() {
+            let opened = segment::open(&self.folder, index).ok().flatten();
+            let bytes = opened.as_ref().and_then(|opened| opened.length().ok()).unwrap_or(0);
+            let header = opened.and_then(|opened| opened.front.header);
+            let first_sequence = header.map_or(next_sequence, |header| header.first_sequence);
+            list.push(SegmentInfo { index, first_sequence, next_sequence, bytes });
+            next_sequence = first_sequence;
+        }
+        list.reverse();
+        list
+    }
+
+    /// Removes whole segments whose records all lie below `sequence`, oldest first, never the newest. Returns how many
+    /// went.
+    ///
+    /// # Errors
+    /// When a file can't be read or removed; those before it are gone.
+    pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
+        let removable = self.removable_below(sequence)?;
+        for index in self.segments.drain(..removable) {
+            let path = self.folder.segment(index);
+            match self.folder.disk.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(PruneError::at(&path, error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if removable > 0 {
+            self.folder.sync().map_err(|source| PruneError::at(self.folder.path(), source))?;
+        }
+        Ok(removable)
+    }
+
+    /// How many of the oldest segments end below `sequence`: all those in front of the last one that begins at or below
+    /// it. One whose header is lost is taken along by its neighbours.
+    fn removable_below(&self, sequence: u64) -> Result<usize, PruneError> {
+        let mut removable = 0;
+        for (position, index) in self.segments.iter().copied().enumerate().skip(1) {
+            let path = self.folder.segment(index);
+            let opened = segment::open(&self.folder, index);
+            let opened = opened.map_err(|error| PruneError::at(&path, std::io::Error::other(error)))?;
+            match opened.and_then(|opened| opened.front.header) {
+                Some(header) if header.first_sequence <= sequence => removable = position,
+                Some(_) => break,
+                None => {}
+            }
+        }
+        Ok(removable)
+    }
+
+    /// Removes the payloads of those records of the segment `index` that `keep` does not want; their leaves stay, so that
+    /// every proof stays as it was. The segment is written anew beside the old one and takes its name at once: readers
+    /// that hold the old file open go on in it. The newest segment is never thinned.
+    ///
+    /// # Errors
+    /// When the disk fails or has no room for the shorter copy; the segment is then as it was.
+    pub fn thin(&mut self, index: u32, keep: &mut dyn FnMut(&Entry) -> bool) -> Result<Thinned, PruneError> {
+        let path = self.folder.segment(index);
+        let failed = |source| PruneError::at(&path, source);
+        let Ok(position) = self.segments.binary_search(&index) else {
+            return Ok(Thinned::default());
+        };
+        let Some(behind) = self.segments.get(position + 1).copied() else {
+            return Ok(Thinned::default());
+        };
+        let open = |index| segment::open(&self.folder, index).map_err(|error| failed(std::io::Error::other(error)));
+        // What is behind the next segment's beginning was written again there, after a failed sync.
+        let until = open(behind)?.and_then(|opened| opened.front.header).map(|header| header.first_sequence);
+        let Some(opened) = open(index)? else {
+            return Ok(Thinned::default());
+        };
+        let Some(header) = opened.front.header.filter(|header| header.epoch == self.epoch) else {
+            return Ok(Thinned::default());
+        };
+        let before = opened.length().map_err(failed)?;
+        let thinned = self.rewrite(opened, &header, until.unwrap_or(u64::MAX), keep);
+        let done = match thinned {
+            Ok((0, _)) => Ok(Thinned::default()),
+            Ok((removed, bytes)) => {
+                self.folder.publish(index).map(|()| Thinned { removed, freed_bytes: before.saturating_sub(bytes) })
+            }
+            Err(error) => Err(error),
+        };
+        if !matches!(done, Ok(Thinned { removed: 1.., .. })) {
+            self.folder.remove_leftover(&self.folder.temporary(index));
+        }
+        done.map_err(failed)
+    }
+
+    /// Writes the thinned copy under the temporary name, durable but for its name; returns how many payloads are gone
+    /// and the copy's length.
+    fn rewrite(
+        &self,
+        opened: Opened,
+        header: &Header,
+        until: u64,
+        keep: &mut dyn FnMut(&Entry) -> bool,
+    ) -> std::io::Result<(u64, u64)> {
+        let Front { tree, .. } = opened.front.clone();
+        let file = self.folder.disk.create(&self.folder.temporary(header.segment))?;
+        let mut copy = Copy::new(&*file, header.place(), header.encode_front(tree.as_ref()));
+        let mut walk = Walk::new(opened.into_segment(self.epoch), Some(header.first_sequence));
+        let mut buffer = Vec::new();
+        let mut removed = 0;
+        loop {
+            let head = match walk.step(&mut buffer)? {
+                Step::Record { head, .. } if head.next_sequence() <= until => head,
+                // Lost: the next record's sequence says so.
+                Step::Record { .. } | Step::Bad { .. } => continue,
+                Step::End { .. } => break,
+            };
+            let bytes = payload(&head, &buffer);
+            match head.mark {
+                Mark::Stubs => copy.stubs(head.sequence, record::hashes(bytes))?,
+                Mark::Anchor | Mark::Note => copy.record(&head, bytes)?,
+                Mark::First | Mark::Further => {
+                    let Head { sequence, kind, .. } = head;
+                    let entry = Entry { epoch: self.epoch, sequence, kind, payload: bytes.to_vec() };
+                    if keep(&entry) {
+                        copy.record(&head, bytes)?;
+                    } else {
+                        removed += 1;
+                        copy.stubs(sequence, std::iter::once(merkle::leaf(bytes)))?;
+                    }
+                }
+            }
+        }
+        let bytes = copy.finish()?;
+        file.sync_all()?;
+        Ok((removed, bytes))
+    }
+}
+
+/// A segment on its way to the disk.
+struct Copy<'a> {
+    file: &'a dyn DiskFile,
+    place: Place,
+    /// Where `out` begins.
+    offset: u64,
+    out: Vec<u8>,
+    stubs_from: u64,
+    /// Leaves not yet written, of consecutive records.
+    stubs: Vec<u8>,
+}
+
+impl<'a> Copy<'a> {
+    fn new(file: &'a dyn DiskFile, place: Place, front: Vec<u8>) -> Self {
+        Self { file, place, offset: 0, out: front, stubs_from: 0, stubs: Vec::new() }
+    }
+
+    fn stubs(&mut self, from: u64, leaves: impl Iterator<Item = Hash>) -> std::io::Result<()> {
+        for (sequence, leaf) in (from..).zip(leaves) {
+            let count = self.stubs.len() / leaf.0.len();
+            if count == STUBS_MAX || self.stubs_from + count as u64 != sequence {
+                self.flush_stubs()?;
+            }
+            if self.stubs.is_empty() {
+                self.stubs_from = sequence;
+            }
+            self.stubs.extend_from_slice(&leaf.0);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, head: &Head, payload: &[u8]) -> std::io::Result<()> {
+        self.flush_stubs()?;
+        self.put(&Draft { sequence: head.sequence, kind: head.kind, mark: head.mark, payload })
+    }
+
+    fn flush_stubs(&mut self) -> std::io::Result<()> {
+        if self.stubs.is_empty() {
+            return Ok(());
+        }
+        let payload = std::mem::take(&mut self.stubs);
+        self.put(&Draft { sequence: self.stubs_from, kind: 0, mark: Mark::Stubs, payload: &payload })
+    }
+
+    fn put(&mut self, draft: &Draft<'_>) -> std::io::Result<()> {
+        if self.out.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        let offset = self.offset + self.out.len() as u64;
+        record::encode(&mut self.out, self.place, offset, draft);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.write_at(&self.out, self.offset)?;
+        self.offset += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::io::Result<u64> {
+        self.flush_stubs()?;
+        self.flush()?;
+        Ok(self.offset)
+    }
+}

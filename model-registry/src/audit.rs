@@ -23,12 +23,13 @@ use vedette_protocol::id::{DeviceId, Digest, ModelName, ModelRef, ModelVersion, 
 use vedette_protocol::manifest::Blob;
 
 use crate::auth::Role;
+use crate::registry::Fork;
 use crate::view::{SlotView, Trial};
 
 /// The journal's kind byte of an [`Entry`] in JSON.
 const KIND_JSON: u8 = 1;
-/// A change is below 8 KiB (the largest, an assignment, carries an envelope of 4 KiB in base64), so a segment holds at
-/// least 500 and a fleet's year some dozen segments.
+/// A change is below 8 KiB (an assignment carries an envelope of 4 KiB in base64), so a segment holds at least 500 and a
+/// fleet's year some dozen segments. Only a quarantine is longer: two records of 16 KiB in base64 are 43 KiB.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One entry: who changed what, and when by the registry's clock.
@@ -74,6 +75,39 @@ pub enum Change {
     Committed(DeviceStep),
     /// A device reported that it refused a version.
     Refused(DeviceStep),
+    /// A device's first checkpoint came, and its key is the device's from now on.
+    KeyPinned {
+        /// The device.
+        device: DeviceId,
+        /// The Ed25519 public key, base64.
+        key: String,
+        /// The checkpoint, a signed note.
+        note: String,
+    },
+    /// A device's log has two histories: nothing of it is taken any more.
+    Quarantined(Box<Quarantined>),
+    /// Somebody looked and lifted the quarantine of a device.
+    Released {
+        /// The device.
+        device: DeviceId,
+        /// Why, in their words.
+        reason: String,
+        /// Per epoch the sequence below which what is here may be of two histories.
+        floors: Vec<(u64, u64)>,
+    },
+    /// A device said that records are gone for good, and its journal is taken without them.
+    RecordsAbsent {
+        /// The device.
+        device: DeviceId,
+        /// The epoch of its journal.
+        epoch: u64,
+        /// The first one.
+        from: u64,
+        /// The first behind the last one.
+        below: u64,
+        /// How many of that range.
+        count: u64,
+    },
     /// A token was made.
     TokenCreated {
         /// Its id.
@@ -152,6 +186,43 @@ pub enum AssignCause {
     Asked,
     /// The one before, with the same slots, was about to expire.
     Renewed,
+}
+
+/// A device whose log has two histories, and both of them as far as they are here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// The device.
+    pub device: DeviceId,
+    /// The epoch of the journal.
+    pub epoch: u64,
+    /// How it shows.
+    pub fork: Fork,
+    /// The same as a sentence.
+    pub detail: String,
+    /// What is here.
+    pub held: Evidence,
+    /// What came.
+    pub offered: Evidence,
+}
+
+/// One of two histories: a signed checkpoint, a record, or the tree that our copies make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The key that the checkpoint was held against, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A checkpoint as it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// A record's bytes, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// Records in our copies' tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Its root in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 /// What a device reported about a version, and the record that says so.

@@ -48,8 +48,10 @@ pub struct Tally {
     pub records: AtomicU64,
     /// Records that had come before.
     pub duplicates: AtomicU64,
-    /// Records whose id was taken by other bytes; the first stay.
+    /// Records whose id was taken by other bytes, of devices that were released from quarantine; the first stay.
     pub conflicts: AtomicU64,
+    /// Batches of devices in quarantine, not taken.
+    pub quarantined: AtomicU64,
     /// Messages thrown away: unknown topic, undecodable, or speaking for another device.
     pub garbage: AtomicU64,
     /// Batches, births and statuses that the registry could not store; the device sends them again.
@@ -167,8 +169,7 @@ impl Ingest {
     }
 
     fn answer(&mut self, outcome: Outcome) {
-        for (device, epoch, upto) in acknowledgements(&outcome.stored, &self.tally) {
-            let ack = BatchAck::new(epoch, upto);
+        for (device, ack) in acknowledgements(&outcome.stored, &self.tally) {
             if self.outbox.try_publish(&Topic::down(&device, Down::Ack), ack.encode()).is_err() {
                 count(&self.tally.unanswered, 1);
             }
@@ -228,8 +229,9 @@ fn read(message: &Message) -> Result<Said, Garbage> {
 }
 
 fn batch_of(batch: JournalBatch) -> Batch {
-    let records = batch.records.into_iter().map(|(sequence, bytes)| (sequence, bytes.0)).collect();
-    Batch { device: batch.device, epoch: batch.epoch, records }
+    let JournalBatch { device, epoch, records, span, late, checkpoint } = batch;
+    let records = records.into_iter().map(|(sequence, bytes)| (sequence, bytes.0)).collect();
+    Batch { device, epoch, records, span, late, claim: checkpoint }
 }
 
 /// Stores a group: one durable write for all batches; births and statuses as last heard. Blocks.
@@ -282,18 +284,25 @@ impl Outcome {
     }
 }
 
-/// One acknowledgement per device and epoch: how far its journal is here now.
-fn acknowledgements(stored: &[(DeviceId, u64, Ingested)], tally: &Tally) -> Vec<(DeviceId, u64, u64)> {
-    let mut upto: HashMap<(&DeviceId, u64), u64> = HashMap::new();
+/// One acknowledgement per device and epoch: how far its journal is here now. The last word of a group is the newest.
+fn acknowledgements(stored: &[(DeviceId, u64, Ingested)], tally: &Tally) -> Vec<(DeviceId, BatchAck)> {
+    let mut newest: HashMap<(&DeviceId, u64), &Ingested> = HashMap::new();
     for (device, epoch, done) in stored {
-        count(&tally.batches, 1);
+        let counter = if done.refused.is_some() { &tally.quarantined } else { &tally.batches };
+        count(counter, 1);
         count(&tally.records, done.new);
         count(&tally.duplicates, done.duplicate);
         count(&tally.conflicts, done.conflicting);
-        let known = upto.entry((device, *epoch)).or_default();
-        *known = done.upto.max(*known);
+        newest.insert((device, *epoch), done);
     }
-    upto.into_iter().map(|((device, epoch), upto)| (device.clone(), epoch, upto)).collect()
+    let ack = |epoch, done: &Ingested| BatchAck {
+        epoch,
+        upto: done.upto,
+        held: done.held.clone(),
+        checkpoint: done.checkpoint,
+        refused: done.refused.clone(),
+    };
+    newest.into_iter().map(|((device, epoch), done)| (device.clone(), ack(epoch, done))).collect()
 }
 
 #[cfg(test)]
@@ -325,14 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_furthest_acknowledgement_of_a_group_is_sent() {
+    fn only_the_newest_acknowledgement_of_a_group_is_sent() {
         let done = |upto| Ingested { upto, new: 1, ..Ingested::default() };
         let device: DeviceId = "box-1".parse().unwrap();
         let stored = [(device.clone(), 1, done(5)), (device.clone(), 1, done(9)), (device.clone(), 2, done(1))];
         let tally = Tally::default();
         let mut sent = acknowledgements(&stored, &tally);
-        sent.sort_unstable();
-        assert_eq!(sent, [(device.clone(), 1, 9), (device, 2, 1)]);
+        sent.sort_unstable_by_key(|(_, ack)| ack.epoch);
+        assert_eq!(sent, [(device.clone(), BatchAck::new(1, 9)), (device, BatchAck::new(2, 1))]);
         assert_eq!(tally.records.load(Ordering::Relaxed), 3);
     }
 

@@ -131,6 +131,12 @@ impl Write {
         Ok(())
     }
 
+    /// What this key is being set to; `None` when nothing is, or when it is being removed.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.values.get(key)?.as_deref()
+    }
+
     /// Removes a key.
     pub fn remove(&mut self, key: impl Into<Vec<u8>>) {
         self.values.insert(key.into(), None);

@@ -14,8 +14,8 @@ use crate::auth::Role;
 
 pub use anomaly::{AnomalyQuery, AnomalyView, SignalShare, VerdictView, WhoScored};
 pub use device::{
-    AssignRequest, AssignmentView, AtQuery, DeviceAt, DeviceView, JournalView, RanView, SlotView, StatusView,
-    StreamView,
+    AssignRequest, AssignmentView, AtQuery, CheckpointView, DeviceAt, DeviceView, JournalView, QuarantineView, RanView,
+    ReleaseRequest, SlotView, StatusView, StreamView,
 };
 pub use model::{AliasRequest, BlobView, ModelSummary, PushRequest, Trial, VersionDetail, VersionSummary};
 

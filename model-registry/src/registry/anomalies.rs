@@ -8,7 +8,7 @@ use vedette_protocol::id::{ModelRef, RecordId};
 use vedette_protocol::record::{Anomaly, Body, Record};
 use vedette_protocol::time::{format_ms, parse_ms};
 
-use super::ingest::read_record;
+use super::indexed::{Received, read_record};
 use super::{Error, Registry, Result};
 use crate::store::keys;
 use crate::view::{AnomalyQuery, AnomalyView, Page, SignalShare, VerdictView};
@@ -71,22 +71,22 @@ impl Registry {
     ///
     /// There is no such record here, or it is of another kind.
     pub fn anomaly(&self, id: &RecordId) -> Result<AnomalyView> {
-        let (received_ms, record) = self.record(id)?;
+        let (received, record) = self.record(id)?;
         let Body::Anomaly(anomaly) = record.body else {
             return Err(Error::NotFound(format!(
                 "record {id} is not an anomaly but a {} record",
                 kind_word(&record.body)
             )));
         };
-        Ok(view(id, &anomaly, received_ms, self.verdict(id)?))
+        Ok(view(id, &anomaly, received, self.verdict(id)?))
     }
 
-    /// A record as it came, and when (Unix ms).
+    /// A record as it came, and when.
     ///
     /// # Errors
     ///
     /// It is not here, or cannot be read.
-    pub fn record(&self, id: &RecordId) -> Result<(i64, Record)> {
+    pub fn record(&self, id: &RecordId) -> Result<(Received, Record)> {
         let value = self
             .state()
             .store()
@@ -95,7 +95,8 @@ impl Registry {
         let (received, bytes) = value.split_first_chunk::<8>().context("a record in the store is too short")?;
         let record = read_record(bytes)
             .map_err(|why| Error::NotFound(format!("record {id} is kept, but this registry cannot read it: {why}")))?;
-        Ok((keys::time_of(u64::from_be_bytes(*received)), record))
+        let (at_ms, late) = keys::read_received(u64::from_be_bytes(*received));
+        Ok((Received { at_ms, late }, record))
     }
 
     fn verdict(&self, id: &RecordId) -> Result<Option<VerdictView>> {
@@ -193,7 +194,7 @@ pub(crate) fn kind_word(body: &Body) -> &'static str {
     }
 }
 
-fn view(id: &RecordId, anomaly: &Anomaly, received_ms: i64, verdict: Option<VerdictView>) -> AnomalyView {
+fn view(id: &RecordId, anomaly: &Anomaly, received: Received, verdict: Option<VerdictView>) -> AnomalyView {
     AnomalyView {
         record: id.to_string(),
         device: id.device.clone(),
@@ -215,7 +216,8 @@ fn view(id: &RecordId, anomaly: &Anomaly, received_ms: i64, verdict: Option<Verd
             .collect(),
         by: anomaly.by.clone(),
         input: anomaly.input,
-        received: format_ms(received_ms),
+        received: format_ms(received.at_ms),
+        late: received.late,
         verdict,
     }
 }

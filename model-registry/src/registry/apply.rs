@@ -2,8 +2,9 @@
 //! or is read again; so it depends on the entry alone.
 
 use serde::{Deserialize, Serialize};
-use vedette_protocol::id::RecordId;
+use vedette_protocol::id::{DeviceId, RecordId};
 
+use super::quarantine::{Pin, Quarantine};
 use crate::audit::{Assigned, Change, DeviceStep, Entry, Published};
 use crate::auth::Role;
 use crate::store::{Write, keys};
@@ -48,6 +49,19 @@ pub(crate) fn apply(entry: &Entry, write: &mut Write) -> anyhow::Result<()> {
         }
         Change::Assigned(assigned) => assign(entry, assigned, write),
         Change::Committed(step) | Change::Refused(step) => mark(step, write),
+        Change::KeyPinned { device, key, note } => {
+            write.set_json(keys::pin(device), &Pin { key: key.clone(), note: note.clone() })
+        }
+        Change::Quarantined(found) => {
+            let quarantine = Quarantine { since_ms: entry.at, epoch: found.epoch, fork: found.fork.clone() };
+            write.set_json(keys::quarantine(&found.device), &quarantine)
+        }
+        Change::Released { device, reason: _, floors } => {
+            release(device, floors, write);
+            Ok(())
+        }
+        // What the device said is kept with its journal; the entry only tells people.
+        Change::RecordsAbsent { device: _, epoch: _, from: _, below: _, count: _ } => Ok(()),
         Change::TokenCreated { id, name, role, hash } => write.set_json(
             keys::token(hash.as_bytes()),
             &TokenRecord {
@@ -79,6 +93,15 @@ fn assign(entry: &Entry, assigned: &Assigned, write: &mut Write) -> anyhow::Resu
     let record = AssignmentRecord { assigned: assigned.clone(), by: entry.by.clone() };
     write.set_json(keys::assignment(&assigned.device), &record)?;
     write.set_json(keys::assignment_history(&assigned.device).number(assigned.version).bytes(), &record)
+}
+
+fn release(device: &DeviceId, floors: &[(u64, u64)], write: &mut Write) {
+    write.remove(keys::quarantine(device));
+    write.remove(keys::pin(device));
+    for (epoch, floor) in floors {
+        write.remove(keys::tree(device).number(*epoch).bytes());
+        write.set(keys::floor(device).number(*epoch).bytes(), floor.to_be_bytes().to_vec());
+    }
 }
 
 fn mark(step: &DeviceStep, write: &mut Write) -> anyhow::Result<()> {

@@ -32,6 +32,12 @@ impl Registry {
             )));
         }
         let turn = self.state().turn();
+        if let Some(quarantine) = self.quarantine_view(device)? {
+            return Err(Error::Refused(format!(
+                "`{device}` is in quarantine since {}: {}; look, then `vedette devices release {device} --reason …`",
+                quarantine.since, quarantine.reason
+            )));
+        }
         let mut slots = Vec::with_capacity(request.slots.len());
         for (stream, model) in &request.slots {
             let version = self.resolve(model)?.published;
@@ -79,6 +85,9 @@ impl Registry {
             let turn = self.state().turn();
             // Somebody may have assigned between the list and this turn: look again.
             let Some(record) = self.current_assignment(&device)? else { continue };
+            if self.quarantine_of(&device)?.is_some() {
+                continue;
+            }
             let slots = current_of(&record).slots;
             if self.sign(turn, &device, slots, Some(&record), AssignCause::Renewed, "registry")?.is_some() {
                 renewed.push(device);
@@ -125,22 +134,31 @@ impl Registry {
         record.as_ref().map(view).ok_or_else(|| Error::NotFound(format!("nothing is assigned to `{device}`")))
     }
 
-    /// What a device should run; `None` when nothing was ever assigned.
+    /// What a device should run; `None` when nothing was ever assigned, or the device is in quarantine.
     ///
     /// # Errors
     ///
     /// The store could not be read.
     pub fn desired_assignment(&self, device: &DeviceId) -> Result<Option<Desired>> {
+        if self.quarantine_of(device)?.is_some() {
+            return Ok(None);
+        }
         self.current_assignment(device)?.map(desired).transpose()
     }
 
-    /// What every device should run.
+    /// What every device should run that is not in quarantine.
     ///
     /// # Errors
     ///
     /// The store could not be read.
     pub fn all_assignments(&self) -> Result<Vec<Desired>> {
-        self.assignment_records()?.into_iter().map(desired).collect()
+        let mut all = Vec::new();
+        for record in self.assignment_records()? {
+            if self.quarantine_of(&record.assigned.device)?.is_none() {
+                all.push(desired(record)?);
+            }
+        }
+        Ok(all)
     }
 
     /// The assignment in force at a time.

@@ -29,6 +29,9 @@ struct Heard {
     streams: Vec<StreamState>,
     assignment_version: u64,
     status: Option<StatusView>,
+    /// Why its last checkpoint was left aside.
+    #[serde(default)]
+    checkpoint_left: Option<String>,
 }
 
 impl Registry {
@@ -104,19 +107,29 @@ impl Registry {
         Ok(u64::from(is_new))
     }
 
-    /// Adds to `write` that records of a device came. Returns how many devices are new by it: 1 or 0.
-    pub(crate) fn note_records(&self, device: &DeviceId, write: &mut Write) -> Result<u64> {
-        self.note(device, write, |_| {})
+    /// Adds to `write` that records of a device came, and what was wrong with its checkpoint, if one came with them.
+    /// Returns how many devices are new by it: 1 or 0.
+    pub(crate) fn note_records(
+        &self,
+        device: &DeviceId,
+        checkpoint: Option<&Option<String>>,
+        write: &mut Write,
+    ) -> Result<u64> {
+        self.note(device, write, |heard| {
+            if let Some(left) = checkpoint {
+                heard.checkpoint_left.clone_from(left);
+            }
+        })
     }
 
-    /// All devices, by name: those heard, and those that only have an assignment.
+    /// All devices, by name: those heard, and those that only have an assignment or are in quarantine.
     ///
     /// # Errors
     ///
     /// The store could not be read.
     pub fn devices(&self) -> Result<Vec<DeviceView>> {
         let mut names = std::collections::BTreeSet::new();
-        for prefix in [keys::devices(), keys::assignments()] {
+        for prefix in [keys::devices(), keys::assignments(), keys::quarantines()] {
             for entry in self.state().store().prefix(&prefix) {
                 let (key, _) = entry?;
                 names.insert(name_of(&key, prefix.len())?);
@@ -133,7 +146,8 @@ impl Registry {
     pub fn device(&self, device: &DeviceId) -> Result<DeviceView> {
         let heard: Option<Heard> = self.state().store().get_json(keys::device(device))?;
         let desired = self.current_assignment(device)?.map(|record| record.assigned.version);
-        if heard.is_none() && desired.is_none() {
+        let quarantine = self.quarantine_view(device)?;
+        if heard.is_none() && desired.is_none() && quarantine.is_none() {
             return Err(Error::NotFound(format!("no device `{device}` has been heard or assigned anything here")));
         }
         let heard = heard.unwrap_or_default();
@@ -148,16 +162,28 @@ impl Registry {
             desired_version: desired,
             journals: self.journals(device, heard.epoch, heard.next_sequence)?,
             status: heard.status,
+            quarantine,
+            key: self.standing(device)?.key().map(|key| key.to_string()),
+            checkpoint_left: heard.checkpoint_left,
         })
     }
 
     fn journals(&self, device: &DeviceId, epoch: u64, written: Option<u64>) -> Result<Vec<JournalView>> {
         let mut journals = Vec::new();
         for entry in self.state().store().prefix(keys::received(device).bytes()) {
-            let (key, value) = entry?;
+            let (key, _) = entry?;
             let (of, _) = keys::take_number(&key).context("a journal's key in the store cannot be read")?;
-            let (upto, _) = keys::take_number(&value).context("a journal's value in the store cannot be read")?;
-            journals.push(JournalView { epoch: of, upto, written: written.filter(|_| of == epoch) });
+            let log = self.device_log(device, of)?;
+            journals.push(JournalView {
+                epoch: of,
+                upto: log.progress.upto,
+                written: written.filter(|_| of == epoch),
+                absent: log.progress.absent.saturating_sub(log.progress.restored),
+                restored: log.progress.restored,
+                late: log.progress.late,
+                checkpoint: log.tree.size(),
+                proven: log.tree.matched,
+            });
         }
         Ok(journals)
     }

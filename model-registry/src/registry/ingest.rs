@@ -3,33 +3,42 @@
 //! # Constraints
 //!
 //! - A record is kept as its bytes came, for ever, under its id. The same id again is counted and not written. The same
-//!   id with other bytes is never taken: the first stays, and the second is reported (a cloned device, or a journal begun
-//!   again under the same epoch).
+//!   id with other bytes is never taken: two histories under one name put the device into quarantine
+//!   ([`super::checkpoint`]), and nothing of it is taken until somebody has looked.
 //! - A record that cannot be read is kept as well: a newer agent may say things that this registry learns later. It only
 //!   cannot be found by what it says.
-//! - `upto` is the first sequence that is missing. Records beyond a hole are kept and not acknowledged.
-//! - Records, their keys, `upto` and the audit entries of what they mean are one write.
+//! - `upto` is the first sequence that is neither here nor, as the device says, gone for good. Records beyond a hole are
+//!   kept and named in the answer. What is gone for good is counted, and an audit entry says so.
+//! - Records, their keys, how far the journal has come, the signed tree, and the audit entries of what they mean are one
+//!   write. A batch is taken whole or, when it shows two histories, not at all.
 //!
 //! # Group commit
 //!
 //! All batches that wait are one write and one fsync: [`Registry::ingest_group`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use vedette_protocol::cbor;
 use vedette_protocol::id::{DeviceId, RecordId};
-use vedette_protocol::limit::MAX_RECORD_BYTES;
-use vedette_protocol::record::{Anomaly, Body, DeployStep, Record, ScoredBy, Stage, Swap, SwapReason};
+use vedette_protocol::limit::MAX_HELD_RANGES;
+use vedette_protocol::message::Claim;
 
+use super::checkpoint::{self, Fork, Judged};
+use super::device_log::{DeviceLog, Taken};
+use super::indexed::{Kept, Received};
+use super::progress::{Progress, runs};
+use super::quarantine::Standing;
 use super::{Error, Registry, Result};
-use crate::audit::{Change, DeviceStep, Entry};
-use crate::store::{Write, keys};
+use crate::audit::{Change, Entry, Evidence};
 
 /// Journal records kept. Measured with 200,000 anomalies: 1,007 bytes of disk each with their keys, and 189 MB of memory
 /// in all, because sled's memory follows its contents; so this is 1 GB of disk and below 1 GB of memory. When it is
 /// reached nothing more is taken in: the devices are not acknowledged and keep their evidence, and the log says so.
 pub(crate) const RECORDS_MAX: u64 = 1_000_000;
+
+/// Sequences that one batch may speak for: a record a millisecond for 49 days. A batch that claims more is not believed
+/// about what is gone.
+const SPAN_MAX: u64 = 1 << 32;
 
 /// One batch of a device's journal.
 #[derive(Clone, Debug)]
@@ -40,40 +49,90 @@ pub struct Batch {
     pub epoch: u64,
     /// Sequence and record bytes, ascending.
     pub records: Vec<(u64, Vec<u8>)>,
+    /// `[from, below)`: all that it speaks for; what is not in `records` is gone for good.
+    pub span: Option<(u64, u64)>,
+    /// The records waited for the connection.
+    pub late: bool,
+    /// What the device's log commits itself to.
+    pub claim: Option<Claim>,
+}
+
+impl Batch {
+    /// Records that speak only for themselves.
+    #[must_use]
+    pub const fn new(device: DeviceId, epoch: u64, records: Vec<(u64, Vec<u8>)>) -> Self {
+        Self { device, epoch, records, span: None, late: false, claim: None }
+    }
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ingested {
-    /// First sequence that is not stored: all below are, durably. What `down/ack` says.
+    /// First sequence that is neither stored nor gone for good. What `down/ack` says.
     pub upto: u64,
     /// Records that were new.
     pub new: u64,
     /// Records that were here already.
     pub duplicate: u64,
-    /// Records that were here already with other bytes; the first ones stay.
+    /// Records that were here already with other bytes, as a release of the device has accepted; the first ones stay.
     pub conflicting: u64,
+    /// Sequences that are gone for good, new by this batch.
+    pub absent: u64,
+    /// Settled ranges `[from, below)` beyond `upto`, ascending, at most [`MAX_HELD_RANGES`].
+    pub held: Vec<(u64, u64)>,
+    /// Tree size of the last accepted checkpoint.
+    pub checkpoint: u64,
+    /// Why nothing is taken from this device.
+    pub refused: Option<String>,
+    /// Why the checkpoint that came along was left aside.
+    pub unsound: Option<String>,
 }
 
 /// What a group has decided so far, before any of it is written.
 #[derive(Default)]
 struct Group {
-    write: Write,
-    entries: Vec<Entry>,
-    taken: BTreeMap<RecordId, Vec<u8>>,
-    upto: BTreeMap<(DeviceId, u64), u64>,
-    audited: BTreeSet<RecordId>,
+    kept: Kept,
+    logs: BTreeMap<(DeviceId, u64), Open>,
+    standings: BTreeMap<DeviceId, Standing>,
+    /// What came of the last checkpoint of a device: why it was left aside, or nothing.
+    claims: BTreeMap<DeviceId, Option<String>>,
+}
+
+/// A journal of a device while its batches are decided.
+struct Open {
+    before: DeviceLog,
+    log: DeviceLog,
+    taken: Taken,
+}
+
+/// A batch that shows two histories, and both of them.
+struct Forked {
+    fork: Fork,
+    held: Evidence,
+    offered: Evidence,
+}
+
+/// A batch that may be taken: what the journal is then.
+struct Taking {
+    log: DeviceLog,
+    new: Vec<u64>,
+    done: Ingested,
+    /// First and last behind of what is gone for good.
+    gone: Option<(u64, u64)>,
+    /// The checkpoint was accepted, and pins its key.
+    pins: bool,
+    claimed: bool,
 }
 
 impl Registry {
-    /// Takes in one batch, durably. See [`Registry::ingest_group`].
+    /// Takes in one batch of records, durably. See [`Registry::ingest_group`].
     ///
     /// # Errors
     ///
     /// The store is full or could not be written; nothing may be acknowledged.
     pub fn ingest(&self, device: &DeviceId, epoch: u64, records: Vec<(u64, Vec<u8>)>) -> Result<Ingested> {
-        let results = self.ingest_group(vec![Batch { device: device.clone(), epoch, records }])?;
-        Ok(results.first().copied().unwrap_or_default())
+        let results = self.ingest_group(vec![Batch::new(device.clone(), epoch, records)])?;
+        Ok(results.into_iter().next().unwrap_or_default())
     }
 
     /// Takes in batches with one write and one fsync; answers in their order.
@@ -91,16 +150,18 @@ impl Registry {
         for batch in batches {
             results.push(self.take(batch, now, &mut group)?);
         }
-        for ((device, epoch), upto) in &group.upto {
-            group.write.set(keys::received(device).number(*epoch).bytes(), upto.to_be_bytes().to_vec());
+        let Group { kept, logs, standings, claims } = group;
+        let Kept { mut write, entries, .. } = kept;
+        let mut new = 0;
+        for ((device, epoch), open) in &logs {
+            open.log.save(&open.before, device, *epoch, &mut write)?;
+            new += open.taken.len() as u64;
         }
-        let senders: BTreeSet<&DeviceId> = group.upto.keys().map(|(device, _)| device).collect();
         let mut new_devices = 0;
-        for device in senders {
-            new_devices += self.note_records(device, &mut group.write)?;
+        for device in standings.keys() {
+            new_devices += self.note_records(device, claims.get(device), &mut write)?;
         }
-        let new = group.taken.len() as u64;
-        turn.save_all(&group.entries, group.write)?;
+        turn.save_all(&entries, write)?;
         drop(turn);
         state.counts().records.fetch_add(new, Ordering::Relaxed);
         state.counts().devices.fetch_add(new_devices, Ordering::Relaxed);
@@ -120,154 +181,217 @@ impl Registry {
     }
 
     fn take(&self, batch: Batch, now: i64, group: &mut Group) -> Result<Ingested> {
-        let mut result = Ingested::default();
-        for (sequence, bytes) in batch.records {
-            let id = RecordId { device: batch.device.clone(), epoch: batch.epoch, sequence };
-            match self.known(&id, group)? {
-                Some(before) if before == bytes => result.duplicate += 1,
-                Some(_) => {
-                    result.conflicting += 1;
-                    tracing::warn!(record = %id, "a device sent other bytes under an id that is taken; the first stay");
+        let place = (batch.device.clone(), batch.epoch);
+        let mut open = match group.logs.remove(&place) {
+            Some(open) => open,
+            None => {
+                let log = self.device_log(&batch.device, batch.epoch)?;
+                Open { before: log.clone(), log, taken: Taken::new() }
+            }
+        };
+        let mut standing = match group.standings.remove(&batch.device) {
+            Some(standing) => standing,
+            None => self.standing(&batch.device)?,
+        };
+        let done = if standing.quarantine.is_some() {
+            Ingested::default()
+        } else {
+            self.decide(batch, now, &mut open, &mut standing, group)?
+        };
+        let done = Ingested {
+            upto: open.log.progress.upto,
+            held: open.log.progress.ahead().iter().take(MAX_HELD_RANGES).copied().collect(),
+            checkpoint: open.log.tree.size(),
+            refused: standing.quarantine.as_ref().map(|quarantine| quarantine.answer()),
+            ..done
+        };
+        group.standings.insert(place.0.clone(), standing);
+        group.logs.insert(place, open);
+        Ok(done)
+    }
+
+    /// Decides a batch of a device in good standing, and adds to the group what follows.
+    fn decide(
+        &self,
+        batch: Batch,
+        now: i64,
+        open: &mut Open,
+        standing: &mut Standing,
+        group: &mut Group,
+    ) -> Result<Ingested> {
+        let Batch { device, epoch, records, span, late, claim } = batch;
+        let mut id = RecordId { device: device.clone(), epoch, sequence: 0 };
+        let entry = |by: String, change| Entry { at: now, by, change };
+        let taking = match self.weigh(&mut id, records, span, claim.as_ref(), open, standing)? {
+            Ok(taking) => taking,
+            Err(Forked { fork, held, offered }) => {
+                tracing::error!(%device, epoch, %fork, "a device is in quarantine: its log has two histories");
+                let change = standing.quarantine(&device, epoch, fork, held, offered, now);
+                group.kept.entries.push(entry("registry".to_owned(), change));
+                return Ok(Ingested::default());
+            }
+        };
+        let Taking { mut log, new, done, gone, pins, claimed } = taking;
+        if late {
+            log.progress.late += done.new;
+        }
+        open.log = log;
+        for sequence in new {
+            id.sequence = sequence;
+            if let Some(bytes) = open.taken.get(&sequence) {
+                self.keep(&id, bytes, Received { at_ms: now, late }, &mut group.kept)?;
+            }
+        }
+        if let Some(claim) = claim.as_ref().filter(|_| pins) {
+            group.kept.entries.push(entry("registry".to_owned(), standing.pin(&device, claim)));
+        }
+        if let Some((from, below)) = gone {
+            let change = Change::RecordsAbsent { device: device.clone(), epoch, from, below, count: done.absent };
+            group.kept.entries.push(entry(format!("device:{device}"), change));
+        }
+        if claimed {
+            group.claims.insert(device, done.unsound.clone());
+        }
+        Ok(done)
+    }
+
+    /// What a batch would make of the journal; `open` keeps the new records only if it may be taken.
+    fn weigh(
+        &self,
+        id: &mut RecordId,
+        records: Vec<(u64, Vec<u8>)>,
+        span: Option<(u64, u64)>,
+        claim: Option<&Claim>,
+        open: &mut Open,
+        standing: &Standing,
+    ) -> Result<std::result::Result<Taking, Forked>> {
+        let mut done = Ingested::default();
+        let mut log = open.log.clone();
+        let (mut new, mut sequences) = (Vec::new(), Vec::with_capacity(records.len()));
+        let mut fork = None;
+        for (sequence, bytes) in records {
+            id.sequence = sequence;
+            sequences.push(sequence);
+            match self.held(id, &open.taken)? {
+                Some(held) if held.bytes() == bytes => done.duplicate += 1,
+                Some(_) if sequence < log.floor => done.conflicting += 1,
+                Some(held) => {
+                    let (held, offered) = (Evidence::record(held.bytes()), Evidence::record(&bytes));
+                    fork = Some(Forked { fork: checkpoint::conflict(id), held, offered });
+                    break;
                 }
                 None => {
-                    self.place(&id, &bytes, now, group)?;
-                    group.taken.insert(id, bytes);
-                    result.new += 1;
+                    log.progress.restored += u64::from(log.progress.is_settled(sequence));
+                    new.push(sequence);
+                    open.taken.insert(sequence, bytes);
                 }
             }
         }
-        result.upto = self.advance(&batch.device, batch.epoch, group)?;
-        Ok(result)
-    }
-
-    fn known(&self, id: &RecordId, group: &Group) -> Result<Option<Vec<u8>>> {
-        if let Some(bytes) = group.taken.get(id) {
-            return Ok(Some(bytes.clone()));
+        let mut taking = Taking { log, new, done, gone: None, pins: false, claimed: claim.is_some() };
+        taking.done.new = taking.new.len() as u64;
+        if fork.is_none() {
+            taking.gone = self.settle(id, &sequences, span, &open.taken, &mut taking)?;
+            fork = self.hear_claim(id, claim, &open.taken, standing, &mut taking)?;
         }
-        let stored = self.state().store().get(keys::record(id))?;
-        Ok(stored.map(|value| value.get(8..).unwrap_or_default().to_vec()))
-    }
-
-    /// Moves `upto` over what is stored or in this group.
-    fn advance(&self, device: &DeviceId, epoch: u64, group: &mut Group) -> Result<u64> {
-        let place = (device.clone(), epoch);
-        let before = match group.upto.get(&place) {
-            Some(upto) => *upto,
-            None => self.received(device, epoch)?,
-        };
-        let mut id = RecordId { device: device.clone(), epoch, sequence: before };
-        while self.known(&id, group)?.is_some() {
-            id.sequence += 1;
-        }
-        // Kept also when nothing moved, so that a journal whose beginning is missing is seen.
-        group.upto.insert(place, id.sequence);
-        Ok(id.sequence)
-    }
-
-    /// First sequence of this journal that is not stored.
-    ///
-    /// # Errors
-    ///
-    /// The store could not be read.
-    pub fn received(&self, device: &DeviceId, epoch: u64) -> Result<u64> {
-        Ok(self.state().store().get_number(keys::received(device).number(epoch).bytes())?.unwrap_or(0))
-    }
-
-    fn place(&self, id: &RecordId, bytes: &[u8], now: i64, group: &mut Group) -> Result<()> {
-        let mut value = Vec::with_capacity(8 + bytes.len());
-        value.extend_from_slice(&keys::sortable(now).to_be_bytes());
-        value.extend_from_slice(bytes);
-        group.write.set(keys::record(id), value);
-        let record = match read_record(bytes) {
-            Ok(record) => record,
-            Err(why) => {
-                tracing::warn!(record = %id, why, "a record could not be read; its bytes are kept");
-                return Ok(());
+        Ok(match fork {
+            None => Ok(taking),
+            Some(forked) => {
+                taking.new.iter().for_each(|sequence| drop(open.taken.remove(sequence)));
+                Err(forked)
             }
-        };
-        match &record.body {
-            Body::Anomaly(anomaly) => index_anomaly(id, anomaly, &mut group.write),
-            Body::Swap(swap) => index_swap(id, swap, record.stamp.wall_ms, &mut group.write),
-            Body::Verdict { record: about, verdict: _, by: _, note: _ } => {
-                let newest = keys::Key::new(b'v').record(id).bytes();
-                group.write.set(keys::verdict(about), newest.get(1..).unwrap_or_default().to_vec());
+        })
+    }
+
+    /// Settles what came and what is gone for good. Returns the range that holds all that is gone.
+    fn settle(
+        &self,
+        id: &RecordId,
+        sequences: &[u64],
+        span: Option<(u64, u64)>,
+        taken: &Taken,
+        taking: &mut Taking,
+    ) -> Result<Option<(u64, u64)>> {
+        let progress = &mut taking.log.progress;
+        for (from, below) in runs(sequences.iter().copied()) {
+            // Without room it is found below, once `upto` comes to it.
+            progress.settle(from, below);
+        }
+        let mut gone: Option<(u64, u64)> = None;
+        for (from, below, here) in self.unlisted(id, span, taken, progress)? {
+            if progress.settle(from, below) && !here {
+                taking.done.absent += below - from;
+                gone = Some((gone.map_or(from, |gone| gone.0), below));
             }
-            Body::Deploy(step) => self.note_step(id, step, now, group)?,
-            Body::Boot { .. }
-            | Body::Gap { .. }
-            | Body::Clock { .. }
-            | Body::Config { .. }
-            | Body::Drop(_)
-            | Body::Ack { .. } => {}
         }
-        Ok(())
-    }
-
-    /// A device that came to run a version, or refused it, is a change in what the fleet runs: it goes into the audit
-    /// journal, once.
-    fn note_step(&self, id: &RecordId, step: &DeployStep, now: i64, group: &mut Group) -> Result<()> {
-        let change = match step.stage {
-            Stage::Live => Change::Committed,
-            Stage::Refused => Change::Refused,
-            Stage::Assigned | Stage::Verified | Stage::Fetched | Stage::Tried => return Ok(()),
-        };
-        // The entry may be there while the record is not: a crash lay between, or the store was rebuilt.
-        if self.state().store().get(keys::audited(id))?.is_some() || !group.audited.insert(id.clone()) {
-            return Ok(());
+        progress.absent += taking.done.absent;
+        let mut id = RecordId { sequence: progress.upto, ..id.clone() };
+        while self.held(&id, taken)?.is_some() && id.sequence < u64::MAX {
+            progress.settle(id.sequence, id.sequence + 1);
+            id.sequence = progress.upto;
         }
-        let step = DeviceStep {
-            device: id.device.clone(),
-            stream: step.stream.clone(),
-            model: step.model.clone(),
-            manifest: step.manifest,
-            record: id.to_string(),
-            detail: step.detail.clone(),
+        Ok(gone)
+    }
+
+    /// The parts of a span that are not settled, ascending, and whether they are here.
+    fn unlisted(
+        &self,
+        id: &RecordId,
+        span: Option<(u64, u64)>,
+        taken: &Taken,
+        progress: &Progress,
+    ) -> Result<Vec<(u64, u64, bool)>> {
+        let Some((from, below)) = span.filter(|(from, below)| below.saturating_sub(*from) <= SPAN_MAX) else {
+            return Ok(Vec::new());
         };
-        group.entries.push(Entry { at: now, by: format!("device:{}", id.device), change: change(step) });
-        Ok(())
+        let mut parts = Vec::new();
+        for (from, below) in progress.open(from, below) {
+            let mut here = self.stored_within(&id.device, id.epoch, from, below)?;
+            here.extend(taken.range(from..below).map(|(sequence, _)| *sequence));
+            here.sort_unstable();
+            let mut at = from;
+            for (held_from, held_below) in runs(here) {
+                parts.extend((at < held_from).then_some((at, held_from, false)));
+                parts.push((held_from, held_below, true));
+                at = held_below;
+            }
+            parts.extend((at < below).then_some((at, below, false)));
+        }
+        Ok(parts)
     }
-}
 
-/// Reads the bytes of a record.
-pub(crate) fn read_record(bytes: &[u8]) -> std::result::Result<Record, String> {
-    if bytes.len() > MAX_RECORD_BYTES {
-        return Err(format!("it is {} bytes long, {MAX_RECORD_BYTES} are allowed", bytes.len()));
+    /// Holds our copies against what is signed, before and after the checkpoint that came along.
+    fn hear_claim(
+        &self,
+        id: &RecordId,
+        claim: Option<&Claim>,
+        taken: &Taken,
+        standing: &Standing,
+        taking: &mut Taking,
+    ) -> Result<Option<Forked>> {
+        if let Some(fork) = self.follow(&mut taking.log, &id.device, id.epoch, taken)? {
+            let offered = Evidence::checkpoint(&taking.log.tree.note, standing.key());
+            return Ok(Some(Forked { fork, held: Evidence::copies(&taking.log.tree), offered }));
+        }
+        let Some(claim) = claim else { return Ok(None) };
+        let offered = Evidence::checkpoint(&claim.note, checkpoint::key_of(claim));
+        let own = checkpoint::origin(&id.device, id.epoch);
+        match checkpoint::judge(claim, &own, standing.key().as_ref(), &taking.log.tree) {
+            Judged::Accepted { signed, pins } => {
+                taking.log.tree.accept(&claim.note, signed);
+                taking.pins = pins;
+                let fork = self.follow(&mut taking.log, &id.device, id.epoch, taken)?;
+                let held = || Evidence::copies(&taking.log.tree);
+                Ok(fork.map(|fork| Forked { fork, held: held(), offered }))
+            }
+            Judged::Left => {
+                taking.claimed = false;
+                Ok(None)
+            }
+            Judged::Unsound(why) => {
+                taking.done.unsound = Some(why.to_string());
+                Ok(None)
+            }
+            Judged::Fork(fork) => Ok(Some(Forked { fork, held: standing.evidence(&taking.log.tree), offered })),
+        }
     }
-    cbor::from_canonical(bytes).map_err(|error| error.to_string())
-}
-
-/// How a scorer is named in keys and filters: `name@version` or `baseline`.
-pub(crate) fn scorer(by: &ScoredBy) -> String {
-    match by {
-        ScoredBy::Model { model, .. } => model.to_string(),
-        ScoredBy::Baseline { version: _ } => "baseline".to_owned(),
-    }
-}
-
-fn index_anomaly(id: &RecordId, anomaly: &Anomaly, write: &mut Write) {
-    let scorer = scorer(&anomaly.by);
-    let stream = anomaly.stream.as_str();
-    let filter = keys::Key::new(0).name(stream).name(&scorer).bytes();
-    let filter = filter.get(1..).unwrap_or_default();
-    let at = anomaly.at_ms;
-    for key in [
-        keys::Key::new(b't'),
-        keys::Key::new(b'd').name(id.device.as_str()),
-        keys::Key::new(b's').name(stream),
-        keys::Key::new(b'm').name(&scorer),
-    ] {
-        write.set(key.time(at).record(id).bytes(), filter.to_vec());
-    }
-}
-
-fn index_swap(id: &RecordId, swap: &Swap, wall_ms: i64, write: &mut Write) {
-    let by_row = keys::swaps(&id.device, id.epoch, &swap.stream).number(swap.first_row).number(id.sequence);
-    write.set(by_row.bytes(), Vec::new());
-    // An extension changes how far an entry reaches, not what runs.
-    if swap.reason == SwapReason::Extend {
-        return;
-    }
-    let by_time =
-        keys::swap_times(&id.device).name(swap.stream.as_str()).time(wall_ms).number(id.epoch).number(id.sequence);
-    write.set(by_time.bytes(), Vec::new());
 }

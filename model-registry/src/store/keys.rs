@@ -12,7 +12,12 @@
 //! | `C` | device `00` epoch:8 sequence:8 | a deploy step that is in the audit journal (empty) |
 //! | `D` | device | the device as last heard (JSON) |
 //! | `u` | device `00` epoch:8 | first sequence not received:8 |
-//! | `r` | device `00` epoch:8 sequence:8 | received ms:8, record bytes as they came |
+//! | `g` | device `00` epoch:8 | what has settled beyond that, and how much is absent (JSON) |
+//! | `k` | device `00` epoch:8 | signed tree of a journal: last checkpoint, and how far our copies make it (JSON) |
+//! | `f` | device `00` epoch:8 | below this sequence our copies are of two histories:8 |
+//! | `P` | device | its pinned key (JSON) |
+//! | `Q` | device | its quarantine (JSON) |
+//! | `r` | device `00` epoch:8 sequence:8 | received:8 (ms; bit 62 turned when it had waited), record bytes as they came |
 //! | `w` | device `00` epoch:8 stream `00` first row:8 sequence:8 | swap (empty) |
 //! | `x` | device `00` stream `00` time:8 epoch:8 sequence:8 | swap by time (empty) |
 //! | `v` | device `00` epoch:8 sequence:8 (of the anomaly) | epoch:8 sequence:8 of the newest verdict |
@@ -98,6 +103,23 @@ pub fn sortable(ms: i64) -> u64 {
 #[must_use]
 pub fn time_of(sortable: u64) -> i64 {
     (sortable ^ (1 << 63)).cast_signed()
+}
+
+/// Set in the time that a record came at when the record had waited for the connection. No time between 1970 and the year
+/// 146,000,000 has it, and before 1970 nothing was received.
+const LATE: u64 = 1 << 62;
+
+/// When a record came (Unix ms), and whether it had waited.
+#[must_use]
+pub fn received_at(ms: i64, late: bool) -> u64 {
+    let at = sortable(ms.max(0)) & !LATE;
+    if late { at | LATE } else { at }
+}
+
+/// The other way round.
+#[must_use]
+pub fn read_received(number: u64) -> (i64, bool) {
+    (time_of(number & !LATE), number & LATE != 0)
 }
 
 /// A version of a model.
@@ -190,6 +212,48 @@ pub fn received(device: &DeviceId) -> Key {
     Key::new(b'u').name(device.as_str())
 }
 
+/// What has settled of the journals of a device beyond that, and how much is absent; with an epoch as the last part.
+#[must_use]
+pub fn progress(device: &DeviceId) -> Key {
+    Key::new(b'g').name(device.as_str())
+}
+
+/// The signed trees of a device's journals; with an epoch as the last part, one of them.
+#[must_use]
+pub fn tree(device: &DeviceId) -> Key {
+    Key::new(b'k').name(device.as_str())
+}
+
+/// Below which sequence our copies of a device's journals are of two histories; with an epoch as the last part.
+#[must_use]
+pub fn floor(device: &DeviceId) -> Key {
+    Key::new(b'f').name(device.as_str())
+}
+
+/// The pinned key of a device.
+#[must_use]
+pub fn pin(device: &DeviceId) -> Vec<u8> {
+    Key::new(b'P').raw(device.as_str().as_bytes()).bytes()
+}
+
+/// The quarantine of a device.
+#[must_use]
+pub fn quarantine(device: &DeviceId) -> Vec<u8> {
+    Key::new(b'Q').raw(device.as_str().as_bytes()).bytes()
+}
+
+/// All quarantines.
+#[must_use]
+pub fn quarantines() -> Vec<u8> {
+    vec![b'Q']
+}
+
+/// All records of one journal.
+#[must_use]
+pub fn records_of(device: &DeviceId, epoch: u64) -> Vec<u8> {
+    Key::new(b'r').name(device.as_str()).number(epoch).bytes()
+}
+
 /// A journal record.
 #[must_use]
 pub fn record(id: &RecordId) -> Vec<u8> {
@@ -248,6 +312,17 @@ mod tests {
         times.sort_by_key(|ms| sortable(*ms));
         assert_eq!(times, [i64::MIN, -5, -1, 0, 7, i64::MAX]);
         assert!(times.iter().all(|ms| time_of(sortable(*ms)) == *ms));
+    }
+
+    #[test]
+    fn when_a_record_came_says_also_whether_it_had_waited() {
+        for ms in [0, 1, 1_795_132_800_000, (1 << 62) - 1] {
+            for late in [false, true] {
+                assert_eq!(read_received(received_at(ms, late)), (ms, late));
+            }
+            assert_eq!(read_received(sortable(ms)), (ms, false), "as it was written before there was a bit for it");
+        }
+        assert_eq!(read_received(received_at(-5, true)), (0, true));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct AnomalyView {
     pub input: Digest,
     /// When the registry stored it, RFC 3339.
     pub received: String,
+    /// Whether it had waited at the device for the connection.
+    #[serde(default)]
+    pub late: bool,
     /// What people at the device said about it; absent when nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<VerdictView>,

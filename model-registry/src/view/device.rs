@@ -33,6 +33,53 @@ pub struct DeviceView {
     /// The counters of its last status; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusView>,
+    /// Why nothing is taken from it and nothing new is sent to it; absent when it is not in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<QuarantineView>,
+    /// The Ed25519 public key that its log is signed with, base64; absent before its first checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Why its last checkpoint could not be used; absent when it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_left: Option<String>,
+}
+
+/// Why nothing is taken from a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuarantineView {
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The epoch of the journal that has two histories.
+    pub epoch: u64,
+    /// How it shows, as a sentence.
+    pub reason: String,
+}
+
+/// The last checkpoint of a device's journal that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointView {
+    /// The journal's epoch.
+    pub epoch: u64,
+    /// Records in the signed tree.
+    pub size: u64,
+    /// Its Merkle root (RFC 6962, SHA-256), hexadecimal.
+    pub root: String,
+    /// From this record on, below `own_below`, the registry's own copies make the signed root.
+    pub own_from: u64,
+    /// First record behind those.
+    pub own_below: u64,
+    /// The key that signed it, base64.
+    pub key: String,
+    /// The checkpoint itself (C2SP signed note).
+    pub note: String,
+}
+
+/// The body of `POST /devices/{device}/release`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// Why, for the audit journal.
+    pub reason: String,
 }
 
 /// What a stream of a device runs.
@@ -63,11 +110,26 @@ pub struct StreamView {
 pub struct JournalView {
     /// The journal's epoch.
     pub epoch: u64,
-    /// First sequence that has not been received: everything below is stored.
+    /// First sequence that has not been received: everything below is stored, or gone for good.
     pub upto: u64,
     /// First sequence that the device had not written when it last reported; absent for older epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<u64>,
+    /// Records that the device said are gone for good.
+    #[serde(default)]
+    pub absent: u64,
+    /// Records that came although they had been said to be gone.
+    #[serde(default)]
+    pub restored: u64,
+    /// Records that had waited for the connection.
+    #[serde(default)]
+    pub late: u64,
+    /// Records in the last signed tree that was accepted; 0 for none.
+    #[serde(default)]
+    pub checkpoint: u64,
+    /// Records in the largest signed tree that the registry's own copies made.
+    #[serde(default)]
+    pub proven: u64,
 }
 
 /// The counters of a device's last status.

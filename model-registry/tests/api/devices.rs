@@ -90,16 +90,6 @@ fn what_was_acknowledged_is_there_after_a_restart_and_a_hole_is_not_acknowledged
 }
 
 #[test]
-fn other_bytes_under_a_taken_id_do_not_replace_the_first() {
-    let scratch = Scratch::new();
-    let registry = scratch.registry();
-    registry.ingest(&device("box"), 1, vec![(0, anomaly(START_MS, "server", 5, baseline()))]).unwrap();
-    let second = registry.ingest(&device("box"), 1, vec![(0, anomaly(START_MS, "server", 6, baseline()))]).unwrap();
-    assert_eq!((second.upto, second.new, second.conflicting), (1, 0, 1));
-    assert_eq!(registry.anomaly(&"box/1/0".parse().unwrap()).unwrap().row, 5);
-}
-
-#[test]
 fn a_record_that_cannot_be_read_is_kept_and_does_not_hold_up_the_others() {
     let scratch = Scratch::new();
     let registry = scratch.registry();

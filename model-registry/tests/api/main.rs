@@ -8,5 +8,7 @@ mod kit;
 mod mqtt;
 mod openapi;
 mod push;
+mod received;
+mod signed_log;
 mod state;
 mod tool;

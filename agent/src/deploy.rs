@@ -184,7 +184,7 @@ pub async fn run(
     let fleet = registry.trust.fleet.clone();
     let workshop = Arc::new(Workshop { registry, limits: config, files, scorer, program });
     let mut driver =
-        Driver { device, fleet, machine: opened.machine, state, clock, recorder, workshop, view, refusal: None };
+        Driver { device, fleet, machine: opened.machine, state, clock, recorder, workshop, view, refusal: None, expired: None };
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = driver.run(opened.steps, link) => ended,
@@ -208,12 +208,15 @@ struct Driver {
     workshop: Arc<Workshop>,
     view: watch::Sender<View>,
     refusal: Option<String>,
+    /// An assignment that had expired by our clock: tried again when the clock is set.
+    expired: Option<Vec<u8>>,
 }
 
 impl Driver {
     async fn run(&mut self, steps: Vec<DeployStep>, mut link: Link) -> anyhow::Result<()> {
         self.journal(steps).await?;
         let mut running: Option<Running> = None;
+        let mut clock_set = self.clock.changes();
         loop {
             if running.is_none() {
                 running = self.begin(&link.requests).await?;
@@ -234,6 +237,11 @@ impl Driver {
                     self.end(&work, outcome).await?;
                 }
                 () = until(self.machine.deadline()) => {}
+                Ok(()) = clock_set.changed(), if self.expired.is_some() => {
+                    let sealed = self.expired.take().unwrap_or_default();
+                    self.take(&sealed).await?;
+                    running = running.filter(|running| self.machine.wants(&running.work));
+                }
             }
         }
     }
@@ -285,14 +293,21 @@ impl Driver {
                 return self.refuse(unbelieved.as_ref(), Digest::of(sealed), &refusal).await;
             }
         };
+        self.clock.signed(opened.value.version, opened.value.issued_ms);
         match self.machine.assign(&opened.value, opened.digest, self.clock.wall_ms()) {
             Ok(steps) => {
                 self.refusal = None;
+                self.expired = None;
                 self.journal(steps).await?;
                 self.save().await;
                 Ok(())
             }
-            Err(refusal) => self.refuse(Some(&opened.value), opened.digest, &refusal).await,
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Expired { .. }) {
+                    self.expired = Some(sealed.to_vec());
+                }
+                self.refuse(Some(&opened.value), opened.digest, &refusal).await
+            }
         }
     }
 

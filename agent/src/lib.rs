@@ -61,6 +61,7 @@ pub const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let clock = Clock::start()?;
     let state = State::open(&config.state)?;
+    clock.load(&state.clock());
     let listening = api::bind(&config.api).await?;
     let mut sources = Vec::with_capacity(config.streams.len());
     for stream in &config.streams {
@@ -99,6 +100,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         has_registry: config.registry.is_some(),
     };
     rooms.spawn(listening.serve(parts, stop.clone()));
+    rooms.spawn(watch_clock(clock, &state, &recorder, &stop));
     tracing::info!(device = %config.device, streams = config.streams.len(), ready_ms = clock.uptime().as_millis(), "ready");
 
     let ended = watch_over(&mut rooms, &shutdown).await;
@@ -119,6 +121,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         .await
         .with_context(|| format!("couldn't stop within {} s; what was not written yet is lost", DRAIN.as_secs()))??;
     ended
+}
+
+/// Journals the wall clock's jumps, and keeps the floor.
+fn watch_clock(
+    clock: Clock,
+    state: &State,
+    recorder: &Recorder,
+    stop: &CancellationToken,
+) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
+    let (recorder, file, stop) = (recorder.clone(), state.clock(), stop.clone());
+    async move {
+        clock::watch::run(clock, file, |body| recorder.offer(body).is_ok(), stop).await;
+        Ok(())
+    }
 }
 
 /// Until shutdown, or until a room has died: then the agent ends, and whoever supervises it starts it again.

@@ -1,6 +1,6 @@
 //! The state folder: where each room keeps its files, and the lock that one agent holds on it.
 //!
-//! Layout: `lock`, `clean` (the last life ended well), `journal/`, `index/`, `models/`, `deploy.cbor`, `cursor`, `agent.sock`. Opening it proves
+//! Layout: `lock`, `clean` (the last life ended well), `journal/`, `index/`, `models/`, `deploy.cbor`, `cursor`, `clock`, `agent.sock`. Opening it proves
 //! that it can be written; the kernel gives the lock back when the process ends, however it ends.
 
 use std::fs::File;
@@ -121,6 +121,12 @@ impl State {
     #[must_use]
     pub fn cursor(&self) -> PathBuf {
         self.folder.join("cursor")
+    }
+
+    /// The earliest that it can be.
+    #[must_use]
+    pub fn clock(&self) -> PathBuf {
+        self.folder.join("clock")
     }
 
     /// What deploy knows: the assignment, each stream's stage and live model.

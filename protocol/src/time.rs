@@ -1,6 +1,8 @@
 //! Time without a trusted clock: a stamp says in which boot, how long after it, what the wall clock showed and how far
 //! to believe that. Wall time may be corrected later without touching what was written.
 
+pub mod corrected;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

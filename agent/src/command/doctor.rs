@@ -14,7 +14,8 @@ use super::print::{Out, mebibytes};
 use crate::api::view::StatusView;
 use crate::clock::Clock;
 use crate::config::Config;
-use vedette_protocol::time::Quality;
+use crate::state::State;
+use vedette_protocol::time::{Quality, format_ms};
 
 /// How long a broker may take to answer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -39,7 +40,7 @@ struct Check {
 }
 
 pub(super) fn run(config: &Config, access: &Access, out: &Out) -> Result<Exit, Trouble> {
-    let checks = [agent(access), journal(access), disk(&config.state), clock(), broker(config)];
+    let checks = [agent(access), journal(access), disk(&config.state), clock(&config.state), broker(config)];
     let bad = checks.iter().any(|check| check.found == Found::Bad);
     if out.json() {
         checks.iter().try_for_each(|check| out.object(check))?;
@@ -115,16 +116,23 @@ fn disk(state: &Path) -> Check {
     }
 }
 
-fn clock() -> Check {
+fn clock(state: &Path) -> Check {
     let check = "clock";
-    match Clock::start().map(|clock| clock.stamp().quality) {
-        Ok(Quality::System | Quality::Attested) => {
+    let read = |clock: Clock| {
+        clock.load(&State::paths(state).clock());
+        clock
+    };
+    match Clock::start().map(read).map(|clock| (clock.stamp().quality, clock.floor_ms())) {
+        Ok((Quality::System | Quality::Attested, _)) => {
             Check { check, found: Found::Ok, says: "the system's clock is plausible".to_owned() }
         }
-        Ok(Quality::Floor | Quality::None) => Check {
+        Ok((Quality::Floor | Quality::None, floor_ms)) => Check {
             check,
             found: Found::Bad,
-            says: "the system's clock is before 2026: set it, or times in records are guesses".to_owned(),
+            says: format!(
+                "the system's clock cannot be right, it is {} or up to ten years later: set it, or times in records are guesses",
+                format_ms(floor_ms)
+            ),
         },
         Err(error) => Check { check, found: Found::Bad, says: format!("{error:#}") },
     }

@@ -6,6 +6,7 @@
 //! source waits for its turn, and behind it waits whoever feeds the source: the file is not read, the socket is not
 //! read, a push is answered "busy".
 
+pub mod ascent;
 pub mod host;
 pub mod message;
 pub mod mqtt;

@@ -13,6 +13,7 @@ use sysinfo::{Components, Disks, Networks, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use vedette_protocol::id::{SignalName, Unit};
+use vedette_protocol::time::corrected::JUMP_MS;
 use vedette_scoring::{Sample, Schema};
 
 use super::{Doing, Feed};
@@ -109,8 +110,10 @@ impl Host {
                     return feed.report.set(Doing::Hindered(format!("reading the sensors failed: {error}")));
                 }
             };
-            // A wall clock that was set back must not turn the stream's time round.
-            last_ms = feed.clock.wall_ms().max(last_ms.saturating_add(1));
+            // A wall clock that is put back a little must not turn the stream's time round; one that was set is followed.
+            let now_ms = feed.clock.wall_ms();
+            let set_back = now_ms < last_ms.saturating_sub(JUMP_MS);
+            last_ms = if set_back { now_ms } else { now_ms.max(last_ms.saturating_add(1)) };
             let sample = Sample { at_ms: last_ms, values: values.into_boxed_slice() };
             if feed.send(feed.clock.now(), vec![sample]).await.is_err() {
                 return;

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vedette_protocol::id::StreamName;
 use vedette_scoring::Schema;
 
-use super::message::{self, MESSAGE_BYTES_MAX, MessageError};
+use super::ascent::Ascent;
+use super::message::{self, MESSAGE_BYTES_MAX};
 use super::{Doing, Ended, Feed, schema};
 use crate::backoff::{Backoff, draw};
 use crate::config;
@@ -49,7 +50,7 @@ impl Mqtt {
     /// Connects, and connects again, until the agent stops.
     pub async fn run(self, feed: Feed, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
-        let mut listener = Listener { source: &self, feed: &feed, last_ms: i64::MIN, complained: false };
+        let mut listener = Listener { source: &self, feed: &feed, ascent: Ascent::new(), complained: false };
         loop {
             let (publisher, events) = connect(self.options());
             let end = tokio::select! {
@@ -80,7 +81,7 @@ impl Mqtt {
 struct Listener<'a> {
     source: &'a Mqtt,
     feed: &'a Feed,
-    last_ms: i64,
+    ascent: Ascent,
     complained: bool,
 }
 
@@ -109,19 +110,11 @@ impl Listener<'_> {
 
     async fn take(&mut self, topic: &str, payload: &[u8]) -> Result<(), Ended> {
         let taken = self.feed.clock.now();
-        let parsed =
-            message::parse(payload, self.source.settings.format, &self.source.schema, self.feed.clock.wall_ms());
-        let sample = parsed.and_then(|sample| {
-            let last_ms = self.last_ms;
-            if sample.at_ms < last_ms {
-                Err(MessageError::Backwards { at_ms: sample.at_ms, last_ms })
-            } else {
-                Ok(sample)
-            }
-        });
+        let now_ms = self.feed.clock.wall_ms();
+        let parsed = message::parse(payload, self.source.settings.format, &self.source.schema, now_ms);
+        let sample = parsed.and_then(|sample| self.ascent.take(sample.at_ms, now_ms).map(|()| sample));
         match sample {
             Ok(sample) => {
-                self.last_ms = sample.at_ms;
                 self.complained = false;
                 self.feed.send(taken, vec![sample]).await
             }

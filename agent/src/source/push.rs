@@ -11,6 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 use vedette_scoring::{Sample, Schema};
 
+use super::ascent::Ascent;
 use super::message::{self, MessageError};
 use super::{BATCH_SAMPLES_MAX, Feed, Report, schema};
 use crate::clock::Clock;
@@ -61,7 +62,7 @@ pub struct Intake {
     schema: Arc<Schema>,
     queue: mpsc::Sender<Waiting>,
     /// Time of the newest sample taken, Unix ms. Held while a post enters the queue, so that posts do not mix.
-    last_ms: Arc<Mutex<i64>>,
+    ascent: Arc<Mutex<Ascent>>,
     clock: Clock,
     report: Arc<Report>,
 }
@@ -91,7 +92,7 @@ impl Push {
         let intake = Intake {
             schema: self.schema,
             queue,
-            last_ms: Arc::new(Mutex::new(i64::MIN)),
+            ascent: Arc::default(),
             clock: feed.clock,
             report: Arc::clone(&feed.report),
         };
@@ -124,7 +125,7 @@ impl Intake {
     pub fn take(&self, body: &[u8]) -> Result<usize, PushError> {
         let taken = self.clock.now();
         let now_ms = self.clock.wall_ms();
-        let result = self.read(body, now_ms).and_then(|samples| self.enter(samples, taken));
+        let result = self.read(body, now_ms).and_then(|samples| self.enter(samples, now_ms, taken));
         if result.is_err() {
             self.report.reject(1);
         }
@@ -148,15 +149,14 @@ impl Intake {
         Ok(samples)
     }
 
-    fn enter(&self, samples: Vec<(usize, Sample)>, taken: Instant) -> Result<usize, PushError> {
-        let mut last_ms = self.last_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut newest = *last_ms;
+    fn enter(&self, samples: Vec<(usize, Sample)>, now_ms: i64, taken: Instant) -> Result<usize, PushError> {
+        let mut ascent = self.ascent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = *ascent;
         for (line, sample) in &samples {
-            if sample.at_ms < newest {
-                let problem = MessageError::Backwards { at_ms: sample.at_ms, last_ms: newest };
+            if let Err(problem) = newest.take(sample.at_ms, now_ms) {
+                ascent.refuse();
                 return Err(PushError::Line { line: *line, problem });
             }
-            newest = sample.at_ms;
         }
         let count = samples.len();
         if count == 0 {
@@ -169,7 +169,7 @@ impl Intake {
         for (place, (_, sample)) in places.zip(samples) {
             place.send(Waiting { taken, sample });
         }
-        *last_ms = newest;
+        *ascent = newest;
         Ok(count)
     }
 }

@@ -158,6 +158,14 @@ impl Recorder {
         self.orders.try_send(Order::Finding(Box::new(body))).map_err(|e| refusal(&e))
     }
 
+    /// Hands over the last words of a room that ends: waits for a place in the queue, and never while scoring.
+    ///
+    /// # Errors
+    /// [`RecordError::Stopped`] when the recorder has stopped.
+    pub fn hand_over(&self, body: Body) -> Result<(), RecordError> {
+        self.orders.send(Order::Finding(Box::new(body))).map_err(|_closed| RecordError::Stopped)
+    }
+
     /// Writes a record and returns its id when it is on the disk.
     ///
     /// # Errors

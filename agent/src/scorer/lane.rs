@@ -19,7 +19,7 @@ use super::{FAULTS_MAX, LaneSettings, SwapError};
 use crate::clock::Clock;
 use crate::ledger::RESERVED_ROWS;
 use crate::recorder::Recorder;
-use crate::recorder::bucket::{Admission, Bucket, DroppedRun, Verdict};
+use crate::recorder::bucket::{Admission, Bucket, DroppedRun};
 use crate::source::{BATCH_SAMPLES_MAX, Batch};
 
 /// Swap records that wait because the recorder's queue is full; beyond it a further swap is refused.
@@ -105,6 +105,9 @@ impl Lane {
         for decision in &decisions {
             self.judge(decision, now);
         }
+        if let Some(run) = self.admission.due(now) {
+            self.record_drop(run);
+        }
         self.decisions = decisions;
         let worn_out = self.faults_in_a_row >= FAULTS_MAX;
         if worn_out {
@@ -134,14 +137,12 @@ impl Lane {
 
     /// The stream ends here: the last run of dropped anomalies, and the exact number of rows.
     pub(super) fn close(&mut self) {
-        if let Some(run) = self.admission.finish() {
-            self.record_drop(run);
-        }
         if let Some(first_row) = self.entry.as_ref().map(|e| e.first_row) {
             self.extend_to(self.next_row - first_row);
         }
-        self.pay();
-        if !self.owed.is_empty() {
+        let run = self.admission.finish().map(|run| self.dropped(run));
+        let last_words = self.owed.drain(..).map(Body::Swap).chain(run);
+        if last_words.into_iter().any(|body| self.recorder.hand_over(body).is_err()) {
             tracing::warn!(stream = %self.stream, "the end of the stream could not be recorded; its next start leaves a hole in the row numbers");
         }
     }
@@ -188,29 +189,16 @@ impl Lane {
     }
 
     fn find(&mut self, decision: &Decision, now: Instant) {
-        match self.admission.admit(decision.row, now) {
-            Verdict::Record(ended) => {
-                if let Some(run) = ended {
-                    self.record_drop(run);
-                }
-                self.pay();
-                let anomaly = Body::Anomaly(self.anomaly(decision));
-                if self.owed.is_empty() && self.recorder.offer(anomaly).is_ok() {
-                    self.report.count_anomaly();
-                    return;
-                }
-                self.report.count_dropped();
-                if let Some(run) = self.admission.refuse(decision.row) {
-                    self.record_drop(run);
-                }
-            }
-            Verdict::Drop(long) => {
-                self.report.count_dropped();
-                if let Some(run) = long {
-                    self.record_drop(run);
-                }
+        if self.admission.admit(now) {
+            self.pay();
+            let anomaly = Body::Anomaly(self.anomaly(decision));
+            if self.owed.is_empty() && self.recorder.offer(anomaly).is_ok() {
+                self.report.count_anomaly();
+                return;
             }
         }
+        self.report.count_dropped();
+        self.admission.refuse(decision.row, Finite32::saturating(decision.score), now);
     }
 
     fn anomaly(&self, decision: &Decision) -> Anomaly {
@@ -243,12 +231,15 @@ impl Lane {
     }
 
     fn record_drop(&mut self, run: DroppedRun) {
-        let DroppedRun { first_row, last_row, count } = run;
-        let stream = Some(self.stream.clone());
-        let dropped = Dropped { stream, class: DropClass::Anomaly, first_row, last_row, count, max: None };
-        if self.recorder.offer(Body::Drop(dropped)).is_err() {
+        if self.recorder.offer(self.dropped(run)).is_err() {
             self.admission.restore(run);
         }
+    }
+
+    fn dropped(&self, run: DroppedRun) -> Body {
+        let DroppedRun { first_row, last_row, count, max } = run;
+        let stream = Some(self.stream.clone());
+        Body::Drop(Dropped { stream, class: DropClass::Anomaly, first_row, last_row, count, max: Some(max) })
     }
 
     /// Makes sure that the next rows are promised to what runs, half a reservation ahead of their use.

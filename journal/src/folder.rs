@@ -94,11 +94,15 @@ impl Folder {
 
     /// Renames a segment that nothing can be read from, so that it is kept and in nobody's way; returns its new path.
     pub(crate) fn set_aside(&self, index: u32) -> io::Result<PathBuf> {
-        let from = self.segment(index);
-        let mut name = from.clone().into_os_string();
-        name.push(SUFFIX_UNREADABLE);
-        let to = PathBuf::from(name);
-        self.disk.rename(&from, &to)?;
+        let taken = self.disk.list(&self.path)?;
+        // Numbers may begin again; what was set aside before is kept as well.
+        let mut names = (0u32..).map(|again| match again {
+            0 => format!("{PREFIX}{index:08x}{SUFFIX}{SUFFIX_UNREADABLE}"),
+            again => format!("{PREFIX}{index:08x}{SUFFIX}{SUFFIX_UNREADABLE}.{again}"),
+        });
+        let name = names.find(|name| !taken.iter().any(|other| other == name.as_str())).unwrap_or_default();
+        let to = self.path.join(name);
+        self.disk.rename(&self.segment(index), &to)?;
         self.sync()?;
         Ok(to)
     }

@@ -60,14 +60,14 @@ impl Journal {
     /// When a file can't be read or removed; those before it are gone.
     pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
         let removable = self.removable_below(sequence)?;
-        for index in self.segments.drain(..removable) {
-            let path = self.folder.segment(index);
+        for _ in 0..removable {
+            let path = self.folder.segment(self.segments[0]);
             match self.folder.disk.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(PruneError::at(&path, error));
                 }
-                Ok(()) | Err(_) => {}
-            }
+                Ok(()) | Err(_) => self.segments.remove(0),
+            };
         }
         if removable > 0 {
             self.folder.sync().map_err(|source| PruneError::at(self.folder.path(), source))?;

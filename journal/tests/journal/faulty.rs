@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -19,6 +19,8 @@ pub struct Faults {
     pub unreadable: Mutex<Option<(String, Range<u64>)>>,
     /// So many changes still happen; all later ones fail, as if the process had ended. `u64::MAX` is no limit.
     pub changes_left: AtomicU64,
+    /// The folder is somebody else's: nothing in it may be opened to write.
+    pub denied: AtomicBool,
     /// Bytes that may still be reserved or written before the disk is full.
     pub room: AtomicU64,
 }
@@ -108,11 +110,14 @@ impl Disk for FaultyDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {
+        if self.faults.denied.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         RealDisk.lock(path)
     }
 
     fn owners(&self, path: &Path) -> Option<(u32, u32)> {
-        RealDisk.owners(path)
+        if self.faults.denied.load(Ordering::SeqCst) { Some((1234, 77)) } else { RealDisk.owners(path) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The journal's tests over real files: promises, a model, rot, and a full disk.
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod always;
 mod failing;
 mod faulty;
 mod folder;
@@ -8,3 +9,4 @@ mod model;
 mod promises;
 mod rot;
 mod space;
+mod tree;

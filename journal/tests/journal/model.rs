@@ -1,10 +1,11 @@
 //! The journal against a model that is a list: whatever is done in whatever order, what was committed stays.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use vedette_journal::{Journal, Reader};
+use vedette_journal::{Checkpoint, Entry, Frontier, Journal, Reader, Signed, SigningKey, leaf, stat};
 
 use crate::folder::{SEGMENT_DATA_AT, contents, options, scratch, segment_files};
 
@@ -24,6 +25,15 @@ enum Act {
     Prune {
         permille: u64,
     },
+    /// All records are committed and the tree is signed.
+    Checkpoint,
+    /// The process ends as it should and comes back.
+    Close,
+    /// Of one older segment, all payloads go but each `keep`th.
+    Thin {
+        permille: u64,
+        keep: u64,
+    },
     Read,
 }
 
@@ -40,6 +50,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => prop::collection::vec(any::<u8>(), 1..300).prop_map(|garbage| Act::Tear { garbage }),
         1 => (0..1000u64).prop_map(|permille| Act::Prune { permille }),
         2 => Just(Act::Read),
+        2 => Just(Act::Checkpoint),
+        1 => Just(Act::Close),
+        1 => (0..1000u64, 1..4u64).prop_map(|(permille, keep)| Act::Thin { permille, keep }),
     ]
 }
 
@@ -50,11 +63,35 @@ type Record = (u64, u8, Vec<u8>);
 struct Model {
     durable: Vec<Record>,
     waiting: Vec<Record>,
+    /// Over `durable`.
+    tree: Frontier,
+    thinned: BTreeSet<u64>,
+    pruned_below: u64,
+    /// All that was ever signed.
+    signed: Vec<Signed>,
 }
 
 impl Model {
     fn next(&self) -> u64 {
         (self.durable.len() + self.waiting.len()) as u64
+    }
+
+    fn commit(&mut self) {
+        self.waiting.iter().for_each(|(_, _, payload)| self.tree.push(leaf(payload)));
+        self.durable.append(&mut self.waiting);
+    }
+
+    /// Whether each signed tree is one that this log had when it was so long.
+    fn check_signed(&self) {
+        let mut tree = Frontier::default();
+        let mut signed = self.signed.iter().peekable();
+        for size in 0..=self.durable.len() {
+            while let Some(one) = signed.next_if(|one| one.checkpoint.size == size as u64) {
+                assert_eq!((one.checkpoint.root, &one.frontier), (tree.root(), &tree));
+            }
+            self.durable.get(size).iter().for_each(|(_, _, payload)| tree.push(leaf(payload)));
+        }
+        assert_eq!(signed.next(), None, "more was signed than is durable");
     }
 }
 
@@ -64,6 +101,7 @@ fn reopen(folder: &Path, model: &mut Model) -> Journal {
     assert_eq!(recovery.epoch, 1);
     assert_eq!(recovery.next_sequence, model.next());
     assert_eq!(recovery.damage, []);
+    assert_eq!(journal.tree(), &model.tree);
     journal
 }
 
@@ -87,11 +125,12 @@ fn end_of_records(bytes: &[u8]) -> usize {
     at
 }
 
-fn check_what_is_there(folder: &Path, model: &Model, pruned_below: u64) {
+fn check_what_is_there(folder: &Path, model: &Model) {
     let found = contents(folder, 0);
-    let first = found.first().map_or(model.durable.len() as u64, |record| record.0);
-    assert!(first <= pruned_below, "more was pruned than asked for: {first} > {pruned_below}");
-    assert_eq!(found, model.durable[first as usize..]);
+    let first = stat(folder).unwrap().first_sequence;
+    assert!(first <= model.pruned_below, "more was pruned than asked for: {first} > {}", model.pruned_below);
+    let kept = model.durable[first as usize..].iter().filter(|record| !model.thinned.contains(&record.0));
+    assert_eq!(found, kept.cloned().collect::<Vec<_>>());
 }
 
 proptest! {
@@ -103,7 +142,8 @@ proptest! {
         let mut model = Model::default();
         let mut journal = Some(reopen(folder.path(), &mut model));
         let mut follower = Reader::open(folder.path(), 0).unwrap();
-        let (mut followed, mut pruned_below) = (0, 0);
+        let mut followed = 0;
+        let key = SigningKey::from_seed(&[7; 32]);
         for act in acts {
             let open = journal.as_mut().unwrap();
             match act {
@@ -113,7 +153,37 @@ proptest! {
                 }
                 Act::Commit => {
                     prop_assert_eq!(open.commit().unwrap(), model.next());
-                    model.durable.append(&mut model.waiting);
+                    model.commit();
+                }
+                Act::Checkpoint => {
+                    model.commit();
+                    let signed = open.checkpoint("vedette/model/1", &key).unwrap();
+                    prop_assert_eq!(&Checkpoint::open(&signed.note, &key.public()).unwrap(), &signed.checkpoint);
+                    model.signed.push(signed);
+                }
+                Act::Close => {
+                    model.commit();
+                    journal.take().unwrap().close().unwrap();
+                    journal = Some(reopen(folder.path(), &mut model));
+                }
+                Act::Thin { permille, keep } => {
+                    let list = open.segment_list();
+                    let info = list[list.len() * permille as usize / 1000];
+                    let mut gone = BTreeSet::new();
+                    let mut seen = Vec::new();
+                    let thinned = open.thin(info.index, &mut |entry: &Entry| {
+                        seen.push((entry.sequence, entry.kind, entry.payload.clone()));
+                        entry.sequence % keep == 0 || !gone.insert(entry.sequence)
+                    });
+                    prop_assert_eq!(thinned.unwrap().removed, gone.len() as u64);
+                    if Some(&info) == list.last() {
+                        prop_assert_eq!(&seen, &[]);
+                    } else {
+                        let there = &model.durable[info.first_sequence as usize..info.next_sequence as usize];
+                        let there: Vec<_> = there.iter().filter(|record| !model.thinned.contains(&record.0)).cloned().collect();
+                        prop_assert_eq!(seen, there);
+                    }
+                    model.thinned.append(&mut gone);
                 }
                 Act::Reopen => {
                     drop(journal.take());
@@ -127,22 +197,26 @@ proptest! {
                 Act::Prune { permille } => {
                     let below = model.durable.len() as u64 * permille / 1000;
                     open.prune_below(below).unwrap();
-                    pruned_below = pruned_below.max(below);
+                    model.pruned_below = model.pruned_below.max(below);
                 }
                 Act::Read => {
                     while let Some(entry) = follower.next().unwrap() {
-                        prop_assert!(entry.sequence >= followed && (entry.sequence == followed || entry.sequence <= pruned_below));
+                        let passed = (followed.max(model.pruned_below)..entry.sequence).find(|n| !model.thinned.contains(n));
+                        prop_assert!(entry.sequence >= followed && passed.is_none(), "{:?} is missing", passed);
                         let (sequence, kind, payload) = &model.durable[entry.sequence as usize];
                         prop_assert_eq!((*sequence, *kind), (entry.sequence, entry.kind));
                         prop_assert_eq!(payload, &entry.payload);
                         followed = entry.sequence + 1;
                     }
-                    prop_assert_eq!(followed, model.durable.len() as u64);
+                    prop_assert_eq!(follower.position(), model.durable.len() as u64);
+                    followed = follower.position();
                 }
             }
             prop_assert_eq!(journal.as_ref().unwrap().committed(), model.durable.len() as u64);
+            prop_assert_eq!(journal.as_ref().unwrap().tree(), &model.tree);
         }
-        check_what_is_there(folder.path(), &model, pruned_below);
+        check_what_is_there(folder.path(), &model);
+        model.check_signed();
         prop_assert_eq!(follower.skipped(), 0);
     }
 }

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -49,6 +50,12 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Queries that read the disk at once; a further one waits.
 const QUERIES_AT_ONCE: usize = 4;
+
+/// Pause between two attempts to make the socket on a disk that refuses.
+const SOCKET_RETRY: Duration = Duration::from_secs(2);
+
+/// What Linux says when a device fails.
+const EIO: i32 = 5;
 
 /// The longest socket path that Linux takes: 108 bytes with the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -115,7 +122,8 @@ impl Api {
 /// The listeners, bound but not served.
 #[derive(Debug)]
 pub struct Bound {
-    unix: UnixListener,
+    /// `None` while the disk does not take a socket.
+    unix: Option<UnixListener>,
     socket: PathBuf,
     http: Option<TcpListener>,
 }
@@ -139,8 +147,20 @@ impl Bound {
         let router = router(api);
         let port_router = router.clone().layer(middleware::from_fn(local_only));
         let port_stop = stop.clone();
-        let on_socket =
-            axum::serve(Capped::new(unix, CONNECTIONS_MAX), router).with_graceful_shutdown(stop.cancelled_owned());
+        let path = socket.clone();
+        let on_socket = async {
+            let bound = match unix {
+                Some(unix) => Some(unix),
+                None => stop.run_until_cancelled(bind_later(&path)).await,
+            };
+            match bound {
+                Some(unix) => {
+                    let served = axum::serve(Capped::new(unix, CONNECTIONS_MAX), router);
+                    served.with_graceful_shutdown(stop.cancelled_owned()).await
+                }
+                None => Ok(()),
+            }
+        };
         let on_port = async {
             match http {
                 Some(listener) => {
@@ -150,8 +170,13 @@ impl Bound {
                 None => Ok(()),
             }
         };
-        let (socket_end, port_end) = tokio::join!(on_socket.into_future(), on_port);
-        std::fs::remove_file(&socket).with_context(|| format!("couldn't remove the socket {}", socket.display()))?;
+        let (socket_end, port_end) = tokio::join!(on_socket, on_port);
+        // One that stays is a dead agent's and will be replaced.
+        if let Err(error) = std::fs::remove_file(&socket)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(socket = %socket.display(), %error, "couldn't remove the socket");
+        }
         socket_end.context("the local socket failed")?;
         port_end.context("the local port failed")
     }
@@ -169,8 +194,17 @@ pub async fn bind(config: &config::Api) -> anyhow::Result<Bound> {
         "couldn't make the socket {}: its path has {bytes} bytes, Linux takes {SOCKET_PATH_BYTES_MAX}; name a shorter one (`socket` in [api])",
         socket.display()
     );
-    let unix = bind_socket(&socket)
-        .with_context(|| format!("couldn't make the socket {} (`socket` in [api])", socket.display()))?;
+    let unix = match bind_socket(&socket) {
+        Ok(unix) => Some(unix),
+        Err(error) if is_refusal_of_disk(&error) => {
+            tracing::error!(socket = %socket.display(), %error, "couldn't make the socket: the commands cannot reach this agent until the disk takes it");
+            None
+        }
+        Err(error) => {
+            let what = format!("couldn't make the socket {} (`socket` in [api])", socket.display());
+            return Err(anyhow::Error::new(error).context(what));
+        }
+    };
     let http = match config.http {
         None => None,
         Some(address) => {
@@ -183,14 +217,31 @@ pub async fn bind(config: &config::Api) -> anyhow::Result<Bound> {
     Ok(Bound { unix, socket, http })
 }
 
-fn bind_socket(socket: &Path) -> anyhow::Result<UnixListener> {
+/// Tries until the disk takes the socket.
+async fn bind_later(socket: &Path) -> UnixListener {
+    loop {
+        tokio::time::sleep(SOCKET_RETRY).await;
+        if let Ok(listener) = bind_socket(socket) {
+            tracing::info!(socket = %socket.display(), "the commands can reach this agent now");
+            return listener;
+        }
+    }
+}
+
+/// A disk that is full, read-only or failing must not keep the agent from scoring.
+fn is_refusal_of_disk(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) || error.raw_os_error() == Some(EIO)
+}
+
+fn bind_socket(socket: &Path) -> std::io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder)?;
     }
     match std::fs::remove_file(socket) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;

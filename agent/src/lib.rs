@@ -27,9 +27,8 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use vedette_journal::{Damage, Journal, Options, Recovery};
+use vedette_journal::{Options, RealDisk};
 use vedette_protocol::id::StreamName;
-use vedette_protocol::record::{Body, PreviousEnd};
 use vedette_protocol::time::Quality;
 use vedette_scoring::Model;
 
@@ -75,10 +74,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         ),
         None => None,
     };
-    let previous_was_clean = state.begin()?;
-    let (journal, recovery) = Journal::open(&state.journal(), journal_options(&config.journal, &clock))?;
-    let (recorder, recorder_thread) = recorder::start(journal, state.journal(), config.device.clone(), clock)?;
-    tell_of_recovery(&recorder, &recovery, previous_was_clean).await;
+    let (recorder, recorder_thread) = recorder::open(recorder_parts(&config, &state, clock))?;
     let live = opened.as_ref().map(|opened| opened.live.clone()).unwrap_or_default();
     let (scorer, scorer_thread) = scorer::start(lanes(&config, &sources, live), &recorder, clock)?;
     let (index, index_thread) = index::start(state.index(), config.journal.index_bytes, &recorder)?;
@@ -115,7 +111,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         drop(recorder);
         recorder_thread.finish().await?;
         index_thread.finish().await?;
-        state.end()
+        state.end();
+        anyhow::Ok(())
     });
     drained
         .await
@@ -160,12 +157,26 @@ fn report(room: Result<anyhow::Result<()>, tokio::task::JoinError>) {
     }
 }
 
-fn journal_options(config: &config::Journal, clock: &Clock) -> Options {
-    Options {
-        segment_bytes: config.segment_bytes,
-        commit_records: config.commit_records,
-        commit_interval: config.commit_interval,
-        new_epoch: new_epoch(clock),
+fn recorder_parts(config: &Config, state: &State, clock: Clock) -> recorder::Parts {
+    recorder::Parts {
+        disk: Arc::new(RealDisk),
+        folder: state.journal(),
+        options: Options {
+            segment_bytes: config.journal.segment_bytes,
+            commit_records: config.journal.commit_records,
+            commit_interval: config.journal.commit_interval,
+            new_epoch: new_epoch(&clock),
+        },
+        device: config.device.clone(),
+        clock,
+        boot: Some(recorder::Boot { previous_was_clean: state.begin(), config: config.digest }),
+        keeping: Some(recorder::Keeping {
+            state: state.clone(),
+            retention: config.retention,
+            has_registry: config.registry.is_some(),
+            checkpoint_records: config.journal.checkpoint_records,
+            checkpoint_interval: config.journal.checkpoint_interval,
+        }),
     }
 }
 
@@ -176,34 +187,6 @@ fn new_epoch(clock: &Clock) -> u64 {
     match stamp.quality {
         Quality::System | Quality::Attested => u64::try_from(stamp.wall_ms / 1000).unwrap_or(1),
         Quality::None | Quality::Floor => u64::from(backoff::draw() >> 2) + 1,
-    }
-}
-
-/// Journals this start, how the last life ended, and what recovery found to be lost.
-async fn tell_of_recovery(recorder: &Recorder, recovery: &Recovery, previous_was_clean: bool) {
-    let previous = match (recovery.created, previous_was_clean) {
-        (true, _) => PreviousEnd::First,
-        (false, true) => PreviousEnd::Clean,
-        (false, false) => PreviousEnd::Unclean,
-    };
-    if recovery.cut_bytes > 0 {
-        tracing::warn!(bytes = recovery.cut_bytes, "the journal ended in an unfinished write, which was cut");
-    }
-    let gaps = recovery.damage.iter().filter_map(|damage| match damage {
-        Damage::Records { from, to, .. } => {
-            Some(Body::Gap { from: *from, to: *to, reason: "the disk does not hold what was written".to_owned() })
-        }
-        // Nothing of the log itself is lost, or it is not known what.
-        other => {
-            tracing::error!(damage = ?other, "the journal is damaged");
-            None
-        }
-    });
-    let boot = Body::Boot { agent_version: AGENT_VERSION.to_owned(), previous };
-    for body in std::iter::once(boot).chain(gaps) {
-        if let Err(error) = recorder.append(body).await {
-            tracing::error!(%error, "couldn't journal this start");
-        }
     }
 }
 

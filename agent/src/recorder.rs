@@ -16,33 +16,48 @@
 //!
 //! # Recovery
 //!
-//! When the disk refuses, scoring goes on: the group stays in the journal's memory, what does not fit there is held
-//! here up to [`HELD_RECORDS_MAX`], further findings are counted in [`Report::lost`]; the commit is tried again every
-//! `RETRY`, and [`Report::degraded`] says what is wrong. Who awaits an answer gets the error at once.
+//! When the disk refuses (full, read-only, failing), scoring goes on and [`Report::degraded`] says why. Records wait in
+//! memory, in their order: first in the journal's group, then, or when the journal could not even be opened, in a ring of
+//! [`RING_BYTES_MAX`]. What finds no room is counted to the last record and becomes a `drop` record: generated = written +
+//! counted. Every `RETRY` the disk is asked again, with a fresh segment each time. Who awaits an answer gets the error at
+//! once.
+//!
+//! What waits in memory does not leave the device. It has no sequence that a power cut would not take back, and a sequence
+//! that the registry has seen must never be given to another record: the registry would believe that it has the new one,
+//! and the log would contradict what is known of it. What leaves instead is the status: that the disk refuses, why, how
+//! many records wait and how many are lost.
 
+mod ballast;
 pub mod bucket;
+mod opening;
+mod ring;
+mod survey;
+mod trouble;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
-use vedette_journal::Journal;
-use vedette_protocol::id::{DeviceId, RecordId};
+use vedette_journal::{Disk, Journal, Options, RealDisk};
+use vedette_protocol::id::{DeviceId, Digest, RecordId};
 use vedette_protocol::record::Body;
 
 use crate::clock::Clock;
+use crate::config;
 use crate::ledger::Ledger;
+use crate::state::State;
+use opening::Opening;
+pub use ring::RING_BYTES_MAX;
+pub use trouble::Trouble;
 use worker::Worker;
 
 /// Orders that wait for the recorder: 1024 x about 400 B = 0.4 MB. When full, a finding is counted as dropped.
 const QUEUE_ORDERS: usize = 1024;
-
-/// Records held while the disk refuses, beyond the journal's own group: 2048 x about 500 B = 1 MB. When full, lost and counted.
-pub const HELD_RECORDS_MAX: usize = 2048;
 
 /// Why a record is not on the disk.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -69,10 +84,21 @@ pub struct Report {
     pub anomalies: u64,
     /// Records that wait in memory because the disk refuses.
     pub held: u64,
-    /// Records lost because that memory was full.
+    /// Records lost because that memory was full; each is counted in a drop record, once the disk takes one.
     pub lost: u64,
-    /// What is wrong with the disk, if something is.
+    /// How the disk refuses, if it does.
+    pub trouble: Option<Trouble>,
+    /// The same as a sentence.
     pub degraded: Option<String>,
+}
+
+/// How far the registry has this journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// It has all records below this sequence.
+    pub upto: u64,
+    /// It has accepted a checkpoint of this size.
+    pub checkpoint: u64,
 }
 
 enum Order {
@@ -87,6 +113,7 @@ pub struct Recorder {
     orders: SyncSender<Order>,
     committed: watch::Receiver<u64>,
     report: watch::Receiver<Report>,
+    acknowledged: Arc<watch::Sender<Acknowledged>>,
     ledger: Arc<RwLock<Ledger>>,
     device: DeviceId,
     epoch: u64,
@@ -100,32 +127,109 @@ pub struct RecorderThread {
     thread: JoinHandle<()>,
 }
 
-/// Starts the recorder on an opened journal; `folder` is the journal's, for those who read it.
+/// What a life of the agent begins with.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Whether the life before ended as it was asked to.
+    pub previous_was_clean: bool,
+    /// The configuration's digest.
+    pub config: Digest,
+}
+
+/// What the journal needs beside its own folder to be kept for years.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// The state folder.
+    pub state: State,
+    /// What may be kept.
+    pub retention: config::Retention,
+    /// Whether there is a registry that acknowledges.
+    pub has_registry: bool,
+    /// Records after which a checkpoint is signed.
+    pub checkpoint_records: u32,
+    /// Age at which one is signed.
+    pub checkpoint_interval: Duration,
+}
+
+/// What a recorder works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The journal's folder.
+    pub folder: PathBuf,
+    /// How the journal is written.
+    pub options: Options,
+    /// Whose journal it is.
+    pub device: DeviceId,
+    /// Time.
+    pub clock: Clock,
+    /// What is journalled first; `None`: nothing.
+    pub boot: Option<Boot>,
+    /// How it is kept; `None`: everything stays and nothing is signed.
+    pub keeping: Option<Keeping>,
+}
+
+/// Opens the journal and starts the recorder on it. A disk that refuses (full, read-only, failing) does not hinder this:
+/// the recorder then begins in memory.
 ///
 /// # Errors
-/// When the ledger cannot be read from the journal, or no thread can be made.
+/// What will not mend itself: another writer, a newer format, somebody else's folder; or no thread can be made.
+pub fn open(parts: Parts) -> anyhow::Result<(Recorder, RecorderThread)> {
+    let cursor = parts.keeping.as_ref().map(|keeping| keeping.state.cursor());
+    let Parts { disk, folder, options, device, clock, boot, keeping } = parts;
+    let opening = Opening { disk, folder, options, cursor };
+    launch(opening, None, Setting { device, clock, boot, keeping })
+}
+
+/// Starts the recorder on an opened journal, which it only writes; `folder` is the journal's, for those who read it.
+///
+/// # Errors
+/// When no thread can be made.
 pub fn start(
     journal: Journal,
     folder: PathBuf,
     device: DeviceId,
     clock: Clock,
 ) -> anyhow::Result<(Recorder, RecorderThread)> {
-    let ledger = Ledger::read(&folder).with_context(|| format!("couldn't read the journal {}", folder.display()))?;
-    let ledger = Arc::new(RwLock::new(ledger));
+    let options = Options::new(journal.epoch());
+    let opening = Opening { disk: Arc::new(RealDisk), folder, options, cursor: None };
+    launch(opening, Some(journal), Setting { device, clock, boot: None, keeping: None })
+}
+
+/// What the worker knows of the world around it.
+struct Setting {
+    device: DeviceId,
+    clock: Clock,
+    boot: Option<Boot>,
+    keeping: Option<Keeping>,
+}
+
+/// The recorder's ends of its channels.
+struct Ends {
+    inbox: std::sync::mpsc::Receiver<Order>,
+    committed: watch::Sender<u64>,
+    report: watch::Sender<Report>,
+    acknowledged: watch::Receiver<Acknowledged>,
+}
+
+fn launch(opening: Opening, journal: Option<Journal>, setting: Setting) -> anyhow::Result<(Recorder, RecorderThread)> {
+    let (device, folder) = (setting.device.clone(), opening.folder.clone());
     let (orders, inbox) = sync_channel(QUEUE_ORDERS);
-    let (committed_out, committed) = watch::channel(journal.committed());
-    let (report_out, report) = watch::channel(Report {
-        next_sequence: journal.next_sequence(),
-        committed: journal.committed(),
-        ..Report::default()
-    });
-    let epoch = journal.epoch();
-    let worker = Worker::new(journal, clock, inbox, Arc::clone(&ledger), committed_out, report_out);
+    let (committed_out, committed) = watch::channel(0);
+    let (report_out, report) = watch::channel(Report::default());
+    let (acknowledged_in, acknowledged) = watch::channel(Acknowledged::default());
+    let ledger = Arc::new(RwLock::new(Ledger::default()));
+    let ends = Ends { inbox, committed: committed_out, report: report_out, acknowledged };
+    let worker = Worker::open(opening, journal, setting, ends, Arc::clone(&ledger))?;
+    let epoch = worker.epoch();
     let thread = std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || worker.run())
         .context("couldn't start the recorder's thread")?;
-    let recorder = Recorder { orders: orders.clone(), committed, report, ledger, device, epoch, journal: folder };
+    let acknowledged = Arc::new(acknowledged_in);
+    let recorder =
+        Recorder { orders: orders.clone(), committed, report, acknowledged, ledger, device, epoch, journal: folder };
     Ok((recorder, RecorderThread { orders, thread }))
 }
 
@@ -183,6 +287,14 @@ impl Recorder {
         self.committed.clone()
     }
 
+    /// The registry has the journal so far: sync says it when it moves. It never goes back.
+    pub fn acknowledged(&self, now: Acknowledged) {
+        self.acknowledged.send_if_modified(|known| {
+            let new = Acknowledged { upto: known.upto.max(now.upto), checkpoint: known.checkpoint.max(now.checkpoint) };
+            std::mem::replace(known, new) != new
+        });
+    }
+
     /// What the recorder says about itself now.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -226,3 +338,6 @@ fn refusal(error: &TrySendError<Order>) -> RecordError {
         TrySendError::Disconnected(_) => RecordError::Stopped,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! The state folder: where each room keeps its files, and the lock that one agent holds on it.
 //!
-//! Layout: `lock`, `clean` (the last life ended well), `journal/`, `index/`, `models/`, `deploy.cbor`, `cursor`, `clock`, `agent.sock`. Opening it proves
-//! that it can be written; the kernel gives the lock back when the process ends, however it ends.
+//! Layout: `lock`, `clean` (the last life ended well), `journal/`, `index/`, `models/`, `deploy.cbor`, `cursor`, `clock`, `log.key`
+//! (signs the journal), `ballast` (given up when the disk is full), `agent.sock`.
+//!
+//! The lock is on the folder itself, so that it can be taken on a disk that refuses; `lock` only says who holds it. The
+//! kernel gives it back when the process ends, however it ends.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,48 +48,59 @@ impl State {
         Self { folder: folder.to_owned(), _lock: None }
     }
 
-    /// Makes the folder where it is missing and takes the lock; it is held until the last clone is dropped.
+    /// Makes the folder where it is missing and takes its lock, which is held until the last clone is dropped. Nothing
+    /// need be written for that: a full or read-only disk does not keep an agent from starting on a folder that is there.
     ///
     /// # Errors
-    /// When another agent holds the lock, or the folder cannot be written.
+    /// When another agent holds the lock, or the folder cannot be made or entered.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         let not_writable = |source| StateError::NotWritable { folder: folder.to_owned(), source };
-        std::fs::create_dir_all(folder.join("models")).map_err(not_writable)?;
-        let path = folder.join("lock");
-        let mut file =
-            File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(not_writable)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        std::fs::create_dir_all(folder).map_err(not_writable)?;
+        let lock = File::open(folder).map_err(not_writable)?;
+        let note = folder.join("lock");
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+                let pid = std::fs::read_to_string(&note).unwrap_or_default().trim().to_owned();
                 return Err(StateError::Locked { folder: folder.to_owned(), pid });
             }
             Err(errno) => return Err(not_writable(errno.into())),
         }
-        file.set_len(0).map_err(not_writable)?;
-        writeln!(file, "{}", std::process::id()).map_err(not_writable)?;
-        Ok(Self { folder: folder.to_owned(), _lock: Some(Arc::new(file)) })
+        let prepared = std::fs::create_dir_all(folder.join("models"))
+            .and_then(|()| std::fs::write(note, format!("{}\n", std::process::id())));
+        match prepared {
+            Err(source) if !Self::may_come_back(&source) => return Err(not_writable(source)),
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "the state folder cannot be written now"),
+            Ok(()) => {}
+        }
+        Ok(Self { folder: folder.to_owned(), _lock: Some(Arc::new(lock)) })
     }
 
-    /// A life begins: whether the one before ended as it was asked to.
-    ///
-    /// # Errors
-    /// When the mark of that end cannot be taken away.
-    pub fn begin(&self) -> Result<bool, StateError> {
+    /// The disk refuses; not: the folder is somebody else's, or no folder.
+    fn may_come_back(error: &io::Error) -> bool {
+        !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory)
+    }
+
+    /// A life begins: whether the one before ended as it was asked to. Where the mark of that cannot be taken away, it
+    /// will be believed again.
+    #[must_use]
+    pub fn begin(&self) -> bool {
         match std::fs::remove_file(self.clean()) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(StateError::NotWritable { folder: self.folder.clone(), source }),
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!(%error, "couldn't take away the mark of the last clean end");
+                self.clean().exists()
+            }
         }
     }
 
-    /// This life ends as it was asked to, with everything written.
-    ///
-    /// # Errors
-    /// When that cannot be marked.
-    pub fn end(&self) -> anyhow::Result<()> {
-        std::fs::write(self.clean(), b"")
-            .map_err(|source| StateError::NotWritable { folder: self.folder.clone(), source }.into())
+    /// This life ends as it was asked to, with everything written. Without room for the mark, the next one will say
+    /// that this one ended badly.
+    pub fn end(&self) {
+        if let Err(error) = std::fs::write(self.clean(), b"") {
+            tracing::warn!(%error, "couldn't mark this end as clean");
+        }
     }
 
     fn clean(&self) -> PathBuf {
@@ -135,6 +149,18 @@ impl State {
         self.folder.join("deploy.cbor")
     }
 
+    /// The key that signs the journal's checkpoints.
+    #[must_use]
+    pub fn log_key(&self) -> PathBuf {
+        self.folder.join("log.key")
+    }
+
+    /// The file that is given up when the disk is full.
+    #[must_use]
+    pub fn ballast(&self) -> PathBuf {
+        self.folder.join("ballast")
+    }
+
     /// The local socket, unless the configuration names another.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -161,10 +187,10 @@ mod tests {
     fn an_end_is_clean_only_when_it_was_marked() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
-        assert!(!state.begin().unwrap());
-        state.end().unwrap();
-        assert!(state.begin().unwrap());
-        assert!(!state.begin().unwrap());
+        assert!(!state.begin());
+        state.end();
+        assert!(state.begin());
+        assert!(!state.begin());
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) fn view(parts: &Parts) -> StatusView {
         held: report.held,
         lost: report.lost,
         degraded: report.degraded,
+        disk: report.trouble,
         index_ready: parts.index.ready(),
         streams: streams.collect(),
         registry: sync.map(|view| RegistryView {

@@ -7,6 +7,7 @@ use vedette_protocol::record::{Cause, Contribution, DeployStep, ScoredBy, Stage,
 use vedette_protocol::time::format_ms;
 
 use crate::index::{Found, Judgement};
+use crate::recorder::Trouble;
 
 /// One anomaly.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -203,6 +204,9 @@ pub struct StatusView {
     /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
+    /// How the disk refuses, if it does: `full`, `read_only` or `failing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Trouble>,
     /// Whether queries come from the index.
     pub index_ready: bool,
     /// The talk with the registry; without one none.

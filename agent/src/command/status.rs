@@ -70,6 +70,7 @@ fn from_journal(access: &Access, stopped: &Stopped<'_>) -> Result<StatusView, Tr
         held: 0,
         lost: 0,
         degraded: None,
+        disk: None,
         index_ready: false,
         registry: None,
         streams: streams.collect(),

@@ -4,9 +4,10 @@
 //!
 //! A [`vedette_journal::Journal`] in `STATE/audit`. The payload of an entry is one JSON document
 //! `{"at": <Unix ms>, "by": "<who>", "change": {"kind": "<kind>", …}}` as [`Entry`] encodes it: fields in the order of the
-//! types below, no spaces, no floats. The journal's checksums (and later hashes) cover these bytes as they stand, so nobody has
-//! to encode them again to check them. Kinds and fields are added, never renamed or removed. What is large (manifest, lineage,
-//! artifact) is named by digest and lies in the blobs.
+//! types below, no spaces, no floats. The journal's checksums and hashes cover these bytes as they stand, so nobody has to
+//! encode them again to check them. `STATE/audit.key` signs checkpoints of it, named `vedette-registry/<epoch>`.
+//! Kinds and fields are added, never renamed or removed. What is large (manifest, lineage, artifact) is named by digest and
+//! lies in the blobs.
 //!
 //! # Operations
 //!
@@ -14,11 +15,11 @@
 //! folder); readers need none and use [`list`].
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
-use vedette_journal::{Journal, OpenError, Options, Reader};
+use vedette_journal::{Journal, OpenError, Options, PublicKey, Reader, Signed, SigningKey};
 use vedette_protocol::id::{DeviceId, Digest, ModelName, ModelRef, ModelVersion, StreamName};
 use vedette_protocol::manifest::Blob;
 
@@ -31,6 +32,10 @@ const KIND_JSON: u8 = 1;
 /// A change is below 8 KiB (an assignment carries an envelope of 4 KiB in base64), so a segment holds at least 500 and a
 /// fleet's year some dozen segments. Only a quarantine is longer: two records of 16 KiB in base64 are 43 KiB.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// A checkpoint costs a write and a sync; entries may come by the hundred.
+const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// The journal's signing key, beside its folder.
+pub const KEY_FILE: &str = "audit.key";
 
 /// One entry: who changed what, and when by the registry's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,25 +248,31 @@ pub struct DeviceStep {
     pub detail: Option<String>,
 }
 
-/// The one writer of the audit journal.
+/// The one writer of the audit journal. It signs what it holds: after a commit, at most every [`SIGN_EVERY`], when
+/// somebody asks, and at the end.
 pub struct AuditLog {
-    journal: Journal,
+    /// Gone once the log is closed.
+    journal: Option<Journal>,
     folder: PathBuf,
+    key: SigningKey,
+    /// The last checkpoint, and when it was signed.
+    signed: Option<(Signed, Instant)>,
 }
 
 impl AuditLog {
-    /// Opens the journal in `folder`, or begins one with `epoch`.
+    /// Opens the journal in `folder`, or begins one with `epoch`. Its signing key lies beside the folder, in
+    /// `audit.key`, and is made if need be.
     ///
     /// # Errors
     ///
-    /// Another process holds it, or the folder cannot be written; the message says the way out.
+    /// Another process holds it, or folder or key cannot be read or written; the message says the way out.
     pub fn open(folder: &Path, epoch: u64) -> anyhow::Result<AuditLog> {
         let options = Options {
             segment_bytes: SEGMENT_BYTES,
             // Each verb commits for itself; the group is never left waiting.
             commit_records: 1,
             commit_interval: Duration::ZERO,
-            new_epoch: epoch,
+            ..Options::new(epoch)
         };
         let (journal, recovery) = Journal::open(folder, options).map_err(|error| match error {
             OpenError::Locked { .. } => anyhow!(
@@ -271,18 +282,28 @@ impl AuditLog {
             other => anyhow::Error::new(other).context(format!("couldn't open the audit journal {}", folder.display())),
         })?;
         if recovery.cut_bytes > 0 || !recovery.damage.is_empty() {
-            tracing::warn!(
-                cut_bytes = recovery.cut_bytes, damage = ?recovery.damage,
-                "the audit journal was not closed cleanly: an unfinished end was cut, or a part is damaged"
+            tracing::error!(
+                folder = %folder.display(), cut_bytes = recovery.cut_bytes, damage = ?recovery.damage,
+                "the audit journal was not closed cleanly: an unfinished end was cut, or a part is damaged; \
+                 `vedette audit verify --folder` says what is left of it"
             );
         }
-        Ok(AuditLog { journal, folder: folder.to_owned() })
+        let path = folder.with_file_name(KEY_FILE);
+        let key = SigningKey::load_or_create(&path)
+            .with_context(|| format!("couldn't use the key of the audit journal, {}", path.display()))?;
+        Ok(AuditLog { journal: Some(journal), folder: folder.to_owned(), key, signed: None })
     }
 
     /// Sequence of the next entry: all below are durable.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
-        self.journal.committed()
+        self.journal.as_ref().map_or(0, Journal::committed)
+    }
+
+    /// The key that checkpoints are signed with.
+    #[must_use]
+    pub fn key(&self) -> PublicKey {
+        self.key.public()
     }
 
     /// Makes durable what an earlier append left behind when the disk refused.
@@ -291,8 +312,9 @@ impl AuditLog {
     ///
     /// The disk still refuses.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        if self.journal.next_sequence() > self.journal.committed() {
-            self.journal.commit().context("couldn't make the audit journal durable")?;
+        let journal = open_one(&mut self.journal)?;
+        if journal.next_sequence() > journal.committed() {
+            journal.commit().context("couldn't make the audit journal durable")?;
         }
         Ok(())
     }
@@ -303,12 +325,48 @@ impl AuditLog {
     ///
     /// The disk refused. The entries may still become durable with the next append, and are applied then.
     pub fn append(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        let journal = open_one(&mut self.journal)?;
         for entry in entries {
             let bytes = serde_json::to_vec(entry).context("couldn't encode an audit entry")?;
-            self.journal.append(KIND_JSON, &bytes).context("couldn't append to the audit journal")?;
+            journal.append(KIND_JSON, &bytes).context("couldn't append to the audit journal")?;
         }
-        self.journal.commit().context("couldn't make the audit journal durable")?;
+        journal.commit().context("couldn't make the audit journal durable")?;
+        if self.signed.as_ref().is_none_or(|(_, at)| at.elapsed() >= SIGN_EVERY) {
+            // The entries are durable; a checkpoint that the disk does not take now comes with a later one.
+            if let Err(error) = self.checkpoint() {
+                tracing::warn!(error = format!("{error:#}"), "couldn't sign the audit journal");
+            }
+        }
         Ok(())
+    }
+
+    /// A signed checkpoint of all that is durable.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused what must be durable before it is signed.
+    pub fn checkpoint(&mut self) -> anyhow::Result<Signed> {
+        let journal = open_one(&mut self.journal)?;
+        if let Some((signed, _)) =
+            self.signed.as_ref().filter(|(signed, _)| signed.checkpoint.size == journal.committed())
+        {
+            return Ok(signed.clone());
+        }
+        let origin = origin(journal.epoch());
+        let signed = journal.checkpoint(&origin, &self.key).context("couldn't sign the audit journal")?;
+        self.signed = Some((signed.clone(), Instant::now()));
+        Ok(signed)
+    }
+
+    /// Signs what is there and ends the journal as a whole. Nothing can be appended behind it.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused; what was durable still is.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.checkpoint()?;
+        let Some(journal) = self.journal.take() else { return Ok(()) };
+        journal.close().context("couldn't close the audit journal")
     }
 
     /// The entries from `from` on, up to what is durable, handed to `each` in order.
@@ -319,6 +377,16 @@ impl AuditLog {
     pub fn replay(&self, from: u64, each: impl FnMut(u64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
         walk(&self.folder, from, self.next_sequence(), each)
     }
+}
+
+fn open_one(journal: &mut Option<Journal>) -> anyhow::Result<&mut Journal> {
+    journal.as_mut().context("the audit journal is closed: the registry is ending")
+}
+
+/// The name that the registry's audit journal signs under.
+#[must_use]
+pub fn origin(epoch: u64) -> String {
+    format!("vedette-registry/{epoch}")
 }
 
 /// Up to `limit` entries from `from` on and below `below` (what is durable), oldest first.

@@ -18,7 +18,7 @@ pub enum Role {
     Viewer,
     /// Reads, and pushes versions, files and aliases.
     Publisher,
-    /// Reads, and assigns models to devices.
+    /// Reads, assigns models to devices, and releases devices from quarantine.
     Approver,
     /// Everything, tokens included.
     Admin,
@@ -33,7 +33,7 @@ pub enum Access {
     Read,
     /// The right to bring models in.
     Publish,
-    /// The right to send models out.
+    /// The right to say what devices run, and whether one that was in quarantine is believed again.
     Approve,
     /// The right to make tokens.
     Administer,
@@ -118,7 +118,7 @@ const fn route(method: Method, path: &'static str, access: Access, within: Durat
 }
 
 /// All entrances.
-pub const ROUTES: [Route; 25] = {
+pub const ROUTES: [Route; 30] = {
     use Access::{Administer, Approve, Open, Publish, Read};
     [
         route(Method::GET, "/api/v1/health", Open, SOON),
@@ -139,10 +139,15 @@ pub const ROUTES: [Route; 25] = {
         route(Method::GET, "/api/v1/devices/{device}/at", Read, SOON),
         route(Method::GET, "/api/v1/devices/{device}/assignment", Read, SOON),
         route(Method::PUT, "/api/v1/devices/{device}/assignment", Approve, SOON),
+        route(Method::GET, "/api/v1/devices/{device}/checkpoints", Read, SOON),
+        route(Method::POST, "/api/v1/devices/{device}/release", Approve, SOON),
         route(Method::GET, "/api/v1/anomalies", Read, SOON),
         route(Method::GET, "/api/v1/anomalies/{device}/{epoch}/{sequence}", Read, SOON),
+        route(Method::GET, "/api/v1/anomalies/{device}/{epoch}/{sequence}/proof", Read, SOON),
         route(Method::GET, "/api/v1/who-scored/{record}", Read, SOON),
         route(Method::GET, "/api/v1/audit", Read, SOON),
+        route(Method::GET, "/api/v1/audit/checkpoint", Read, SOON),
+        route(Method::GET, "/api/v1/audit/proof", Read, SOON),
         route(Method::GET, "/api/v1/tokens", Administer, SOON),
         route(Method::POST, "/api/v1/tokens", Administer, SOON),
         route(Method::DELETE, "/api/v1/tokens/{id}", Administer, SOON),
@@ -178,7 +183,7 @@ mod tests {
                     || route.path.contains("/blobs/")
                     || route.path.ends_with("/versions")
             }
-            Role::Approver => reads || route.path.ends_with("/assignment"),
+            Role::Approver => reads || route.path.ends_with("/assignment") || route.path.ends_with("/release"),
         }
     }
 

@@ -111,7 +111,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     if tokio::time::timeout(FAREWELL_WITHIN, async { while rooms.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("some rooms did not end in time and were left");
     }
-    tokio::task::spawn_blocking(move || registry.state().store().sync()).await??;
+    tokio::task::spawn_blocking(move || registry.state().close()).await??;
     ended
 }
 

@@ -20,6 +20,7 @@ mod indexed;
 pub mod ingest;
 pub mod models;
 mod progress;
+mod proof;
 pub mod push;
 pub mod quarantine;
 pub mod scored;

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Role;
 
-pub use anomaly::{AnomalyQuery, AnomalyView, SignalShare, VerdictView, WhoScored};
+pub use anomaly::{AnomalyQuery, AnomalyView, ProofView, SignalShare, SignedView, VerdictView, WhoScored};
 pub use device::{
     AssignRequest, AssignmentView, AtQuery, CheckpointView, DeviceAt, DeviceView, JournalView, QuarantineView, RanView,
     ReleaseRequest, SlotView, StatusView, StreamView,
@@ -65,6 +65,30 @@ pub struct AuditQuery {
     /// Entries per page, 1 to 1000; 100 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+}
+
+/// The query of `GET /audit/proof`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct AuditProofQuery {
+    /// Entries in the tree of an earlier checkpoint, at least 1.
+    pub from: u64,
+}
+
+/// A proof that the audit journal still begins with what an earlier checkpoint of it was about (RFC 6962).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditProofView {
+    /// Entries in the earlier tree.
+    pub from: u64,
+    /// Entries in the tree now.
+    pub size: u64,
+    /// The consistency proof, hexadecimal.
+    pub proof: Vec<String>,
+    /// The key that signs, base64.
+    pub key: String,
+    /// The checkpoint of now (C2SP signed note).
+    pub note: String,
 }
 
 /// A token, without its secret.

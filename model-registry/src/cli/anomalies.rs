@@ -167,7 +167,7 @@ fn show_text(anomaly: &AnomalyView, screen: Screen) -> String {
         ("score", format!("{} over {}", anomaly.score, anomaly.threshold)),
         ("scored by", anomaly.by.to_string()),
         ("input", anomaly.input.to_string()),
-        ("received", time(&anomaly.received)),
+        ("received", format!("{}{}", time(&anomaly.received), if anomaly.late { ", late" } else { "" })),
     ];
     if let Some(verdict) = &anomaly.verdict {
         let note = verdict.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
@@ -190,6 +190,16 @@ fn who_text(answer: &WhoScored) -> String {
     if let Some(run) = &answer.run {
         lines.push(("since", format!("{}, row {}", time(&run.since), run.first_row)));
         lines.push(("swap record", run.swap.clone()));
+    }
+    if let Some(signed) = &answer.signed {
+        let text = match (signed.covered, signed.size) {
+            (true, size) => format!("yes: it is among the {size} records that its device has signed"),
+            (false, 0) => "no: its device has signed nothing yet".to_owned(),
+            (false, size) => {
+                format!("not shown: its device has signed {size} records, and the copies here do not reach it")
+            }
+        };
+        lines.push(("signed", text));
     }
     match (&answer.version, &answer.by) {
         (Some(version), _) => lines.extend([

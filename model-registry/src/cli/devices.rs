@@ -12,7 +12,9 @@ use super::{
     fault::Fault,
     screen::{Column, Format, Sheet, Tone, facts, mebibytes, say, say_json, time},
 };
-use crate::view::{AssignRequest, AssignmentView, DeviceAt, DeviceView, StreamView};
+use crate::view::{
+    AssignRequest, AssignmentView, DeviceAt, DeviceView, JournalView, QuarantineView, ReleaseRequest, StreamView,
+};
 
 /// Verbs on devices.
 #[derive(Debug, Subcommand)]
@@ -33,6 +35,18 @@ pub enum Devices {
     },
     /// Say which models a device shall run
     Assign(Assign),
+    /// Lift the quarantine of a device: what it sends is taken again, and it is sent assignments again
+    Release(Release),
+}
+
+/// What `devices release` does.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The device
+    device: DeviceId,
+    /// What you found out, for the audit journal
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 /// What `devices assign` does.
@@ -114,6 +128,15 @@ pub async fn run(verb: Devices, client: &Client, screen: Screen) -> Result<(), F
             }
         }
         Devices::Assign(wishes) => assign(wishes, client, screen).await,
+        Devices::Release(Release { device, reason }) => {
+            let path = ["devices", device.as_str(), "release"];
+            let (_, released): (_, DeviceView) =
+                client.send_json(Method::POST, &path, &ReleaseRequest { reason }).await?;
+            match screen.format {
+                Format::Json => say_json(&[released]),
+                Format::Text => say(&format!("{device} is released; its next checkpoint pins its key again.\n")),
+            }
+        }
     }
 }
 
@@ -171,7 +194,7 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
             device.streams.iter().map(|stream| format!("{}={}", stream.stream, stream.by)).collect();
         sheet.toned([
             (device.device.to_string(), Tone::Plain),
-            if device.online { ("online".to_owned(), Tone::Good) } else { ("offline".to_owned(), Tone::Bad) },
+            state(device),
             (last_seen(device), Tone::Plain),
             (runs.join(", "), Tone::Plain),
             assignment(device),
@@ -180,6 +203,16 @@ fn list_text(devices: &[DeviceView], screen: Screen) -> String {
         ]);
     }
     sheet.render(screen.colour, "no devices yet; a device appears when it first connects")
+}
+
+/// Whether it is there, and whether it is believed.
+fn state(device: &DeviceView) -> (String, Tone) {
+    match (device.online, &device.quarantine) {
+        (true, None) => ("online".to_owned(), Tone::Good),
+        (false, None) => ("offline".to_owned(), Tone::Bad),
+        (true, Some(_)) => ("online, in quarantine".to_owned(), Tone::Bad),
+        (false, Some(_)) => ("offline, in quarantine".to_owned(), Tone::Bad),
+    }
 }
 
 /// A device that was assigned something may not have come yet.
@@ -199,7 +232,7 @@ fn assignment(device: &DeviceView) -> (String, Tone) {
 fn show_text(device: &DeviceView, screen: Screen) -> String {
     let mut head = vec![
         ("device", device.device.to_string()),
-        ("state", if device.online { "online" } else { "offline" }.to_owned()),
+        ("state", state(device).0),
         ("last seen", last_seen(device)),
         ("agent", device.agent_version.clone()),
         ("assignment", assignment(device).0),
@@ -212,11 +245,38 @@ fn show_text(device: &DeviceView, screen: Screen) -> String {
         head.push(("up", format!("{} s", status.uptime_s)));
         head.extend(status.degraded.clone().map(|why| ("degraded", why)));
     }
-    for journal in &device.journals {
-        let written = journal.written.map_or_else(String::new, |written| format!(" of {written}"));
-        head.push(("journal", format!("epoch {}: {}{written} records received", journal.epoch, journal.upto)));
+    if let Some(quarantine) = &device.quarantine {
+        let QuarantineView { since, epoch, reason } = quarantine;
+        head.push(("quarantine", format!("since {}, epoch {epoch}: {reason}", time(since))));
+        head.push((
+            "",
+            "nothing of it is taken until `vedette devices release`; `vedette audit list` has both sides".to_owned(),
+        ));
     }
+    head.extend(device.key.clone().map(|key| ("log key", key)));
+    head.extend(
+        device.checkpoint_left.clone().map(|why| ("checkpoint", format!("the last one was left aside: {why}"))),
+    );
+    head.extend(device.journals.iter().map(|journal| ("journal", journal_text(journal))));
     format!("{}\n{}", facts(&head), streams_text(&device.streams, screen))
+}
+
+/// How far a journal has come, and what is special about it.
+fn journal_text(journal: &JournalView) -> String {
+    let written = journal.written.map_or_else(String::new, |written| format!(" of {written}"));
+    let mut text = format!("epoch {}: {}{written} records received", journal.epoch, journal.upto);
+    for (count, what) in [
+        (journal.absent, "gone for good"),
+        (journal.restored, "came after all"),
+        (journal.late, "came late"),
+        (journal.checkpoint, "signed"),
+        (journal.proven, "signed and the same here"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    text
 }
 
 fn streams_text(streams: &[StreamView], screen: Screen) -> String {
@@ -316,6 +376,23 @@ mod tests {
         }))
         .unwrap();
         assert!(list_text(std::slice::from_ref(&device), SCREEN).contains("1 of 2"));
-        assert!(show_text(&device, SCREEN).contains("epoch 5: 17 of 20 records received"));
+        assert!(show_text(&device, SCREEN).contains("epoch 5: 17 of 20 records received\n"));
+    }
+
+    #[test]
+    fn a_device_in_quarantine_is_seen_in_the_list_and_says_why() {
+        let device: DeviceView = serde_json::from_value(json!({
+            "device": "box-1", "online": true, "last_seen_ms": 0, "last_seen": "t", "agent_version": "0.1.0",
+            "assignment_version": 0, "streams": [], "quarantine": {"since": "2026-01-01T00:00:00.000Z", "epoch": 5, "reason": "two roots"},
+            "journals": [{"epoch": 5, "upto": 17, "absent": 3, "checkpoint": 16, "proven": 12}]
+        }))
+        .unwrap();
+        assert!(list_text(std::slice::from_ref(&device), SCREEN).contains("online, in quarantine"));
+        let shown = show_text(&device, SCREEN);
+        assert!(shown.contains("since 2026-01-01 00:00:00Z, epoch 5: two roots"), "{shown}");
+        assert!(
+            shown.contains("17 records received, 3 gone for good, 16 signed, 12 signed and the same here"),
+            "{shown}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use vedette_protocol::id::{DeviceId, RecordId};
 use super::extract::{Path, Query};
 use super::problem::Failure;
 use super::{App, verb};
-use crate::view::{AnomalyQuery, AnomalyView, Page, Problem, WhoScored};
+use crate::view::{AnomalyQuery, AnomalyView, Page, Problem, ProofView, WhoScored};
 
 type Answer<T> = Result<axum::Json<T>, Failure>;
 
@@ -49,6 +49,19 @@ pub async fn show(
 ) -> Answer<AnomalyView> {
     let id = RecordId { device, epoch, sequence };
     Ok(axum::Json(verb(&app, move |registry| registry.anomaly(&id)).await?))
+}
+
+/// A proof that the record is in the log that its device signed.
+#[utoipa::path(get, path = "/anomalies/{device}/{epoch}/{sequence}/proof", tag = "anomalies", operation_id = "prove_record", params(Recorded), responses(
+    (status = 200, body = ProofView),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "it has not come, no checkpoint covers it yet, or records that the proof needs are absent"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "it is of another history than the signed one")))]
+pub async fn proof(
+    State(app): State<App>,
+    Path(Recorded { device, epoch, sequence }): Path<Recorded>,
+) -> Answer<ProofView> {
+    let id = RecordId { device, epoch, sequence };
+    Ok(axum::Json(verb(&app, move |registry| registry.proof(&id)).await?))
 }
 
 /// Which model scored a record, or any telemetry row.

@@ -9,7 +9,9 @@ use super::extract::{Actor, Json, Path, Query};
 use super::problem::Failure;
 use super::{App, verb};
 use crate::registry::anomalies::time;
-use crate::view::{AssignRequest, AssignmentView, AtQuery, DeviceAt, DeviceView, Page, Problem};
+use crate::view::{
+    AssignRequest, AssignmentView, AtQuery, CheckpointView, DeviceAt, DeviceView, Page, Problem, ReleaseRequest,
+};
 
 type Answer<T> = Result<axum::Json<T>, Failure>;
 
@@ -67,4 +69,26 @@ pub async fn assign(
     Json(request): Json<AssignRequest>,
 ) -> Answer<AssignmentView> {
     Ok(axum::Json(verb(&app, move |registry| registry.assign(&device, &request, &by)).await?))
+}
+
+/// The last accepted checkpoint of each of a device's journals, by epoch.
+#[utoipa::path(get, path = "/devices/{device}/checkpoints", tag = "devices", operation_id = "list_checkpoints", params(Named), responses(
+    (status = 200, body = Page<CheckpointView>), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub async fn checkpoints(State(app): State<App>, Path(Named { device }): Path<Named>) -> Answer<Page<CheckpointView>> {
+    let items = verb(&app, move |registry| registry.checkpoints(&device)).await?;
+    Ok(axum::Json(Page { items, next: None }))
+}
+
+/// Lifts the quarantine of a device: its pinned key and its checkpoints are forgotten.
+#[utoipa::path(post, path = "/devices/{device}/release", tag = "devices", operation_id = "release_device", params(Named), request_body = ReleaseRequest, responses(
+    (status = 200, body = DeviceView),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "there is no reason"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "it is not in quarantine")))]
+pub async fn release(
+    State(app): State<App>,
+    Path(Named { device }): Path<Named>,
+    Actor(by): Actor,
+    Json(request): Json<ReleaseRequest>,
+) -> Answer<DeviceView> {
+    Ok(axum::Json(verb(&app, move |registry| registry.release(&device, &request.reason, &by)).await?))
 }

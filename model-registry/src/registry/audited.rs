@@ -1,12 +1,16 @@
 //! Reading the audit journal.
 
+use std::ops::Range;
+use std::path::Path;
+
 use anyhow::Context;
+use vedette_journal::{Frontier, Hash, Reader, consistency_ranges, leaf};
 use vedette_protocol::time::format_ms;
 
 use super::anomalies::page_limit;
-use super::{Registry, Result};
+use super::{Error, Registry, Result};
 use crate::audit::Entry;
-use crate::view::{AuditQuery, AuditView, Page};
+use crate::view::{AuditProofView, AuditQuery, AuditView, Page};
 
 impl Registry {
     /// Entries of the audit journal, oldest first.
@@ -24,6 +28,36 @@ impl Registry {
         let next = (items.len() == limit).then(|| items.last().map(|last| last.sequence.to_string())).flatten();
         Ok(Page { items, next })
     }
+
+    /// Proves that the audit journal still begins with its first `from` entries, whose checkpoint somebody has kept.
+    ///
+    /// # Errors
+    ///
+    /// There are not so many entries, or the journal could not be read.
+    pub fn audit_proof(&self, from: u64) -> Result<AuditProofView> {
+        let (key, signed) = self.state().checkpoint()?;
+        let size = signed.checkpoint.size;
+        if from == 0 || from > size {
+            return Err(Error::BadRequest(format!(
+                "`from` is {from}: the audit journal has {size} entries, give 1 to {size}"
+            )));
+        }
+        let proof = consistency(self.state().audit_folder(), from, size)?;
+        let proof = proof.iter().map(Hash::to_string).collect();
+        Ok(AuditProofView { from, size, proof, key: key.to_string(), note: signed.note })
+    }
+}
+
+fn consistency(folder: &Path, from: u64, size: u64) -> anyhow::Result<Vec<Hash>> {
+    let mut parts: Vec<(Range<u64>, Frontier)> =
+        consistency_ranges(from, size).into_iter().map(|range| (range, Frontier::default())).collect();
+    let mut reader = Reader::open(folder, 0).context("couldn't read the audit journal")?;
+    while let Some(entry) = reader.next_below(size).context("couldn't read the audit journal")? {
+        if let Some((_, tree)) = parts.iter_mut().find(|(range, _)| range.contains(&entry.sequence)) {
+            tree.push(leaf(&entry.payload));
+        }
+    }
+    Ok(parts.into_iter().map(|(_, tree)| tree.root()).collect())
 }
 
 fn view(sequence: u64, entry: &Entry) -> Result<AuditView> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sled::IVec;
-use vedette_journal::leaf;
+use vedette_journal::{Hash, leaf};
 use vedette_protocol::id::{DeviceId, RecordId};
 
 use super::checkpoint::{Copy, Fork, Tree};
@@ -85,6 +85,11 @@ impl Registry {
             return Ok(Some(Held::Taken(bytes)));
         }
         Ok(self.state().store().get(keys::record(id))?.map(Held::Stored))
+    }
+
+    /// The leaf of our copy of a record.
+    pub(crate) fn leaf_of(&self, id: &RecordId) -> Result<Option<Hash>> {
+        Ok(self.held(id, &Taken::new())?.map(|held| leaf(held.bytes())))
     }
 
     /// Holds our copies against the signed tree, as far as they are here.

@@ -78,7 +78,7 @@ pub struct Ingested {
     pub conflicting: u64,
     /// Sequences that are gone for good, new by this batch.
     pub absent: u64,
-    /// Settled ranges `[from, below)` beyond `upto`, ascending, at most [`MAX_HELD_RANGES`].
+    /// The longest settled ranges `[from, below)` beyond `upto`, ascending, at most [`MAX_HELD_RANGES`].
     pub held: Vec<(u64, u64)>,
     /// Tree size of the last accepted checkpoint.
     pub checkpoint: u64,
@@ -200,7 +200,7 @@ impl Registry {
         };
         let done = Ingested {
             upto: open.log.progress.upto,
-            held: open.log.progress.ahead().iter().take(MAX_HELD_RANGES).copied().collect(),
+            held: open.log.progress.longest(MAX_HELD_RANGES),
             checkpoint: open.log.tree.size(),
             refused: standing.quarantine.as_ref().map(|quarantine| quarantine.answer()),
             ..done

@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Settled ranges beyond `upto` that are listed: live records beyond a backlog are one, and each further one is a hole
-/// in what was sent. When they are full, further records are stored and found one by one once `upto` comes to them, and
-/// further absences are not taken: the device says them again.
-const AHEAD_MAX: usize = 64;
+/// Settled ranges beyond `upto` that are listed: live records beyond a backlog are one, and each control record that was
+/// sent ahead is one. When they are full, further records are stored and found one by one once `upto` comes to them, and
+/// further absences are not taken: the device says them again. At most 5 KiB a journal.
+const AHEAD_MAX: usize = 256;
 
 /// How far one journal of a device has come in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +42,13 @@ impl Progress {
         Progress { upto, ..self }
     }
 
-    /// The settled ranges beyond `upto`.
-    pub(crate) fn ahead(&self) -> &[(u64, u64)] {
-        &self.ahead
+    /// The longest settled ranges beyond `upto`, ascending, at most `count`: they spare the device the most.
+    pub(crate) fn longest(&self, count: usize) -> Vec<(u64, u64)> {
+        let mut longest = self.ahead.clone();
+        longest.sort_by_key(|(from, below)| std::cmp::Reverse(below - from));
+        longest.truncate(count);
+        longest.sort_unstable();
+        longest
     }
 
     /// Settles `[from, below)`. False when there is no room to remember it; nothing changes then.
@@ -125,22 +129,22 @@ mod tests {
     fn upto_moves_over_what_it_reaches_and_stops_at_the_first_hole() {
         let mut known = progress(0, &[]);
         assert!(known.settle(0, 10) && known.settle(20, 30) && known.settle(40, 50));
-        assert_eq!((known.upto, known.ahead()), (10, &[(20, 30), (40, 50)][..]));
+        assert_eq!((known.upto, known.ahead.clone()), (10, vec![(20, 30), (40, 50)]));
         assert!(known.settle(10, 20));
-        assert_eq!((known.upto, known.ahead()), (30, &[(40, 50)][..]));
+        assert_eq!((known.upto, known.ahead.clone()), (30, vec![(40, 50)]));
         assert!(known.settle(5, 45));
-        assert_eq!((known.upto, known.ahead()), (50, &[][..]));
+        assert_eq!((known.upto, known.ahead.clone()), (50, vec![]));
     }
 
     #[test]
     fn ranges_that_touch_or_overlap_become_one() {
         let mut known = progress(0, &[(10, 20), (30, 40), (50, 60)]);
         assert!(known.settle(20, 30));
-        assert_eq!(known.ahead(), [(10, 40), (50, 60)]);
+        assert_eq!(known.ahead, [(10, 40), (50, 60)]);
         assert!(known.settle(35, 100));
-        assert_eq!(known.ahead(), [(10, 100)]);
+        assert_eq!(known.ahead, [(10, 100)]);
         assert!(known.settle(15, 16) && known.settle(7, 8));
-        assert_eq!(known.ahead(), [(7, 8), (10, 100)]);
+        assert_eq!(known.ahead, [(7, 8), (10, 100)]);
         assert!(known.is_settled(7) && !known.is_settled(8) && !known.is_settled(0) && !known.is_settled(100));
     }
 
@@ -152,6 +156,13 @@ mod tests {
         assert_eq!(known.open(12, 25), [(20, 25)]);
         assert_eq!(known.open(0, 4), []);
         assert_eq!(known.open(9, 9), []);
+    }
+
+    #[test]
+    fn the_longest_ranges_are_named_in_their_order() {
+        let known = progress(0, &[(1, 2), (3, 13), (20, 22), (30, 35)]);
+        assert_eq!(known.longest(2), [(3, 13), (30, 35)]);
+        assert_eq!(known.longest(9).len(), 4);
     }
 
     #[test]
@@ -185,7 +196,7 @@ mod tests {
                 set.extend(from..below);
                 let upto = (0..).find(|n| !set.contains(n)).unwrap_or_default();
                 assert_eq!(known.upto, upto);
-                assert_eq!(known.ahead(), runs(set.iter().copied().filter(|n| *n > upto)));
+                assert_eq!(known.ahead, runs(set.iter().copied().filter(|n| *n > upto)));
                 let open: Vec<u64> = known.open(3, 90).into_iter().flat_map(|(from, below)| from..below).collect();
                 assert_eq!(open, (3..90).filter(|n| !set.contains(n)).collect::<Vec<_>>());
             }

@@ -27,15 +27,16 @@ impl Registry {
         }
         let id: RecordId = text.parse().map_err(|error| Error::BadRequest(format!("{error}")))?;
         let (_, record) = self.record(&id)?;
+        let asked = id.clone();
         match record.body {
             Body::Anomaly(anomaly) => {
                 let row = RowId { device: id.device, epoch: id.epoch, stream: anomaly.stream, row: anomaly.row };
                 // The anomaly says itself what scored it; the run is further evidence and may still be on its way.
-                self.answer(text, row, Some(anomaly.by))
+                self.answer(text, row, Some(anomaly.by), Some(asked))
             }
             Body::Swap(swap) => {
                 let row = RowId { device: id.device, epoch: id.epoch, stream: swap.stream, row: swap.first_row };
-                self.answer(text, row, Some(swap.by))
+                self.answer(text, row, Some(swap.by), Some(asked))
             }
             other @ (Body::Boot { .. }
             | Body::Gap { .. }
@@ -52,10 +53,10 @@ impl Registry {
     }
 
     fn who_scored_row(&self, text: &str, row: &RowId) -> Result<WhoScored> {
-        self.answer(text, row.clone(), None)
+        self.answer(text, row.clone(), None, None)
     }
 
-    fn answer(&self, text: &str, row: RowId, said: Option<ScoredBy>) -> Result<WhoScored> {
+    fn answer(&self, text: &str, row: RowId, said: Option<ScoredBy>, asked: Option<RecordId>) -> Result<WhoScored> {
         let run = self.run(&row)?;
         let Some(by) = said.or_else(|| run.as_ref().map(|run| run.by.clone())) else {
             return Err(Error::NotFound(format!(
@@ -63,6 +64,9 @@ impl Registry {
             )));
         };
         let version = self.version_of(&by)?;
+        // A row has no record of its own: the swap record speaks for it.
+        let record = asked.or_else(|| run.as_ref().and_then(|run| run.swap.parse().ok()));
+        let signed = record.map(|record| self.signed(&record)).transpose()?;
         Ok(WhoScored {
             record: text.to_owned(),
             device: row.device,
@@ -71,6 +75,7 @@ impl Registry {
             by,
             run,
             version,
+            signed,
         })
     }
 

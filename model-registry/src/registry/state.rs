@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
+use vedette_journal::{PublicKey, Signed};
 
 use super::{Result, apply};
 use crate::audit::{AuditLog, Change, Entry};
@@ -103,6 +104,34 @@ impl State {
     pub fn audit(&self, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>> {
         let below = self.audited.load(Ordering::Acquire);
         Ok(crate::audit::list(&self.audit_folder, from, below, limit)?)
+    }
+
+    /// A signed checkpoint of all that is in the audit journal, and the key that signed it.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused what must be durable before it is signed.
+    pub fn checkpoint(&self) -> Result<(PublicKey, Signed)> {
+        let mut turn = self.turn();
+        Ok((turn.log.key(), turn.log.checkpoint()?))
+    }
+
+    /// The folder of the audit journal.
+    #[must_use]
+    pub fn audit_folder(&self) -> &Path {
+        &self.audit_folder
+    }
+
+    /// Makes everything durable and ends the audit journal with a checkpoint of all of it. Nothing can be changed behind
+    /// this.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused.
+    pub fn close(&self) -> anyhow::Result<()> {
+        let mut turn = self.turn();
+        self.store.sync()?;
+        turn.log.close()
     }
 
     /// Waits for the turn to change the state. Nobody else changes it until the turn is dropped.

@@ -124,4 +124,37 @@ pub struct WhoScored {
     /// The version as this registry admitted it; absent for the baseline or a model that never came through here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionSummary>,
+    /// How far the device's signature over its log reaches, about the record asked for or the swap record of the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedView>,
+}
+
+/// How far a device's signature over its log reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignedView {
+    /// Records in the last signed tree that was accepted; 0 for none.
+    pub size: u64,
+    /// Whether the record is among those whose copies here make a signed root.
+    pub covered: bool,
+}
+
+/// A proof that a record is in the log that its device signed (RFC 6962): leaf, path and checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProofView {
+    /// `device/epoch/sequence`.
+    pub record: String,
+    /// Number of the leaf: the record's sequence.
+    pub index: u64,
+    /// SHA-256 of a zero byte and the record's bytes, hexadecimal.
+    pub leaf: String,
+    /// Records in the signed tree.
+    pub size: u64,
+    /// Its root, hexadecimal.
+    pub root: String,
+    /// Audit path from the leaf to the root, hexadecimal.
+    pub proof: Vec<String>,
+    /// The key that signed it, base64.
+    pub key: String,
+    /// The checkpoint itself (C2SP signed note).
+    pub note: String,
 }

@@ -9,6 +9,7 @@ use vedette_protocol::record::SwapReason;
 
 use crate::devices::{anomaly, baseline, boot, device, swap};
 use crate::kit::{Package, START_MS, Scratch};
+use crate::signed_log::Signer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_names_the_routes_that_are_served_and_no_other() {
@@ -80,7 +81,12 @@ async fn what_the_server_answers_has_the_shape_that_the_document_says() {
     let scratch = Scratch::new();
     let swapped = swap(START_MS, 0, 100, baseline(), SwapReason::Start);
     let records = vec![(0, boot()), (1, swapped), (2, anomaly(START_MS, "server", 5, baseline()))];
-    scratch.registry().ingest(&device("box-1"), 1, records).unwrap();
+    let registry = scratch.registry();
+    registry.ingest(&device("box-1"), 1, records).unwrap();
+    let mut signer = Signer::new();
+    signer.find("server", 5);
+    signer.send(&registry, 0);
+    drop(registry);
     let served = scratch.serve().await;
     let package = Package::demo("v1", &served.scratch.models);
     assert_eq!(served.push(&package).await.status(), StatusCode::CREATED);
@@ -105,6 +111,11 @@ async fn what_the_server_answers_has_the_shape_that_the_document_says() {
         ("/api/v1/who-scored/{record}", "/api/v1/who-scored/box-1%2F1%2F2".to_owned(), "200"),
         ("/api/v1/who-scored/{record}", "/api/v1/who-scored/box-1%2F1%2Fserver%235".to_owned(), "200"),
         ("/api/v1/audit", "/api/v1/audit".to_owned(), "200"),
+        ("/api/v1/audit/proof", "/api/v1/audit/proof?from=1".to_owned(), "200"),
+        ("/api/v1/audit/proof", "/api/v1/audit/proof?from=0".to_owned(), "400"),
+        ("/api/v1/devices/{device}/checkpoints", "/api/v1/devices/box/checkpoints".to_owned(), "200"),
+        ("/api/v1/anomalies/{device}/{epoch}/{sequence}/proof", "/api/v1/anomalies/box/77/3/proof".to_owned(), "200"),
+        ("/api/v1/anomalies/{device}/{epoch}/{sequence}/proof", "/api/v1/anomalies/box-1/1/2/proof".to_owned(), "404"),
     ] {
         let response = served.get(&path).await;
         assert_eq!(response.status().as_str(), status, "{path}");

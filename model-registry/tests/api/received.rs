@@ -86,24 +86,24 @@ fn what_is_held_beyond_a_hole_is_named_and_passed_once_the_hole_is_filled() {
 fn more_holes_than_are_remembered_cost_no_record() {
     let scratch = Scratch::new();
     let registry = scratch.registry();
-    let odd: Vec<u64> = (0..400).map(|n| 2 * n + 1).collect();
+    let odd: Vec<u64> = (0..1000).map(|n| 2 * n + 1).collect();
     let done = send(&registry, odd, None);
-    assert_eq!((done.upto, done.new, done.held.len()), (0, 400, 16));
-    let even: Vec<u64> = (0..400).map(|n| 2 * n).collect();
+    assert_eq!((done.upto, done.new, done.held.len()), (0, 1000, 16));
+    let even: Vec<u64> = (0..1000).map(|n| 2 * n).collect();
     let done = send(&registry, even, None);
-    assert_eq!((done.upto, done.new), (800, 400));
-    let done = send(&registry, [], Some((0, 801)));
-    assert_eq!((done.upto, done.absent), (801, 1));
+    assert_eq!((done.upto, done.new), (2000, 1000));
+    let done = send(&registry, [], Some((0, 2001)));
+    assert_eq!((done.upto, done.absent), (2001, 1));
 }
 
 #[test]
 fn stored_records_that_no_list_names_are_not_called_absent() {
     let scratch = Scratch::new();
     let registry = scratch.registry();
-    let odd: Vec<u64> = (0..400).map(|n| 2 * n + 1).collect();
+    let odd: Vec<u64> = (0..1000).map(|n| 2 * n + 1).collect();
     send(&registry, odd, None);
-    let done = send(&registry, [], Some((0, 800)));
-    assert_eq!((done.upto, done.absent), (800, 400));
+    let done = send(&registry, [], Some((0, 2000)));
+    assert_eq!((done.upto, done.absent), (2000, 1000));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A device with a real journal that signs what it holds, its clone, and what the registry makes of both.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vedette_journal::{Checkpoint, Frontier, Hash, Journal, Options, Reader, SigningKey, consistency_ranges, leaf};
+use vedette_journal::{
+    Checkpoint, Frontier, Hash, Journal, Options, Reader, SigningKey, consistency_ranges, leaf, verify_inclusion,
+};
 use vedette_model_registry::registry::{Batch, Error, Ingested, Registry};
 use vedette_model_registry::view::{AssignRequest, AuditQuery};
 use vedette_protocol::cbor::Bytes;
@@ -43,10 +45,6 @@ impl Signer {
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
         Signer { journal: open(folder.path()), folder, key: SigningKey::from_seed(&[3; 32]), from: self.from }
-    }
-
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.folder.path().to_owned()
     }
 
     pub(crate) fn key(&self) -> String {
@@ -342,4 +340,55 @@ fn pruned_records_do_not_end_the_comparison_of_those_that_come_after() {
     assert_eq!(signer.send(&registry, 100).refused, None);
     let checkpoints = registry.checkpoints(&device("box")).unwrap();
     assert_eq!((checkpoints[0].own_from, checkpoints[0].own_below), (100, 120));
+}
+
+#[test]
+fn a_record_is_proven_by_its_path_and_the_devices_signature() {
+    let scratch = Scratch::new();
+    let registry = scratch.registry();
+    let mut signer = Signer::new();
+    for count in [40, 30, 17] {
+        let from = signer.journal.committed();
+        signer.find("server", count);
+        signer.send(&registry, from);
+    }
+    for sequence in [0, 1, 39, 40, 69, 86] {
+        let proof = registry.proof(&format!("box/77/{sequence}").parse().unwrap()).unwrap();
+        let checkpoint = Checkpoint::open(&proof.note, &proof.key.parse().unwrap()).unwrap();
+        assert_eq!((checkpoint.size, proof.key), (87, signer.key()));
+        let path: Vec<Hash> = proof.proof.iter().map(|hash| hash.parse().unwrap()).collect();
+        let own = leaf(&signer.records(sequence, sequence + 1)[0].1);
+        assert!(verify_inclusion(&own, sequence, 87, &checkpoint.root, &path), "{sequence}");
+    }
+    let said = registry.who_scored("box/77/86").unwrap().signed.unwrap();
+    assert_eq!((said.covered, said.size), (true, 87));
+    signer.find("server", 1);
+    registry.ingest(&device("box"), EPOCH, signer.records(87, 88)).unwrap();
+    assert_eq!(registry.who_scored("box/77/87").unwrap().signed.unwrap().covered, false);
+    let early = registry.proof(&"box/77/87".parse().unwrap()).unwrap_err();
+    assert!(early.to_string().contains("the last one accepted is of 87 records"), "{early}");
+}
+
+#[test]
+fn a_record_behind_absent_ones_is_proven_too_and_one_before_them_says_what_is_missing() {
+    let scratch = Scratch::new();
+    let registry = scratch.registry();
+    let mut signer = Signer::new();
+    signer.find("server", 45);
+    let batch = Batch {
+        span: Some((0, 45)),
+        claim: Some(signer.claim(45)),
+        ..Batch::new(device("box"), EPOCH, signer.records(40, 45))
+    };
+    signer.from = registry.ingest_group(vec![batch]).unwrap()[0].checkpoint;
+    signer.find("server", 33);
+    signer.send(&registry, 45);
+    for sequence in 45..78 {
+        let proof = registry.proof(&format!("box/77/{sequence}").parse().unwrap()).unwrap();
+        let path: Vec<Hash> = proof.proof.iter().map(|hash| hash.parse().unwrap()).collect();
+        let (leaf, root) = (proof.leaf.parse().unwrap(), proof.root.parse().unwrap());
+        assert!(verify_inclusion(&leaf, sequence, 78, &root, &path), "{sequence}");
+    }
+    let missing = registry.proof(&"box/77/40".parse().unwrap()).unwrap_err();
+    assert!(missing.to_string().contains("needs record box/77/"), "{missing}");
 }

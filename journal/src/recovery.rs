@@ -1,10 +1,11 @@
 //! What [`crate::Journal::open`] does about what the survey found: cuts the torn tail, reserves the rest of the file again,
 //! syncs; sets aside what can't be read. And [`stat`], which only tells.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, DiskFile};
 use crate::error::{OpenError, ReadError};
 use crate::folder::Folder;
 use crate::header::DATA_AT;
@@ -12,6 +13,9 @@ use crate::record::footprint;
 use crate::segment;
 use crate::survey::{Newest, Survey, survey};
 use crate::tail::Tail;
+
+/// How much of the last group is held in memory while it is written again.
+const WRITE_AGAIN_BYTES: usize = 64 << 10;
 
 /// What [`crate::Journal::open`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +117,25 @@ pub(crate) fn mend(folder: &Folder, newest: &Newest) -> Result<Option<Tail>, Ope
     {
         tracing::warn!(segment = index, %error, "couldn't reserve the rest of a journal segment; it grows as it is written");
     }
-    file.sync_all().map_err(at)?;
+    write_again(&*file, newest).and_then(|()| file.sync_all()).map_err(at)?;
     Ok(capacity.map(|capacity| Tail { file, index, offset: end, capacity }))
+}
+
+/// Writes the last group over itself. When its sync failed in an earlier life of the process, the system may take its
+/// pages for written although they are only in memory, and would sync them no more.
+fn write_again(file: &dyn DiskFile, newest: &Newest) -> io::Result<()> {
+    let mut buffer = vec![0; WRITE_AGAIN_BYTES];
+    let mut at = newest.last_group;
+    while at < newest.end && newest.readable {
+        let bytes = usize::try_from(newest.end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let have = file.read_at(&mut buffer[..bytes], at)?;
+        if have == 0 {
+            break;
+        }
+        file.write_at(&buffer[..have], at)?;
+        at += have as u64;
+    }
+    Ok(())
 }
 
 /// Sets aside files from which nothing can be read or proven.

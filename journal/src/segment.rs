@@ -137,16 +137,6 @@ impl Segment {
         self.file.modified()
     }
 
-    /// Length of the file.
-    pub(crate) fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-
-    /// Bytes reserved for the file, if the header can be read.
-    pub(crate) fn capacity(&self) -> Option<u64> {
-        self.capacity
-    }
-
     /// Where the last part ends that the disk refused to read so far, which is read as zeros; 0 when there is none.
     pub(crate) fn unreadable_below(&self) -> u64 {
         self.unreadable_below.load(Ordering::Relaxed)
@@ -218,6 +208,18 @@ impl Segment {
             }
             start += have as u64;
         }
+    }
+
+    /// Bytes behind the last valid record, which ends at `end`, that are lost and not the room of records to come: of a
+    /// file that was closed and ends in zeros none the less, or that can't be read. `torn_bytes` is what
+    /// [`Segment::written_behind`] says about `end`.
+    pub(crate) fn lost_end(&self, end: u64, torn_bytes: u64) -> io::Result<Option<u64>> {
+        let bytes = self.file.length()?.saturating_sub(end);
+        let zeros = bytes.saturating_sub(torn_bytes);
+        let was_closed = self.capacity.is_some_and(|capacity| end + bytes < capacity);
+        let unreadable = self.unreadable_below().saturating_sub(end);
+        let bytes = if was_closed && zeros >= FOOTPRINT_MIN as u64 { bytes } else { unreadable };
+        Ok((bytes >= FOOTPRINT_MIN as u64).then_some(bytes))
     }
 
     /// A segment holds so many records and no more, so a sequence does not jump further. Without this bound a crafted

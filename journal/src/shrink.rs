@@ -1,8 +1,11 @@
 //! What makes a journal smaller: whole segments removed, payloads of single records removed. Proofs hold on: each segment
 //! begins with the frontier of all before it, and of a removed payload its leaf stays.
 
+use std::sync::OnceLock;
+
 use crate::disk::DiskFile;
 use crate::error::PruneError;
+use crate::folder::Folder;
 use crate::header::Header;
 use crate::merkle::{self, Hash};
 use crate::reader::Entry;
@@ -36,17 +39,48 @@ pub struct Thinned {
     pub freed_bytes: u64,
 }
 
+/// A segment as the writer knows it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) index: u32,
+    /// Asked for once, as an older segment does not change but by thinning.
+    figures: OnceLock<Figures>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    first_sequence: Option<u64>,
+    bytes: u64,
+}
+
+impl Known {
+    pub(crate) fn new(index: u32) -> Self {
+        Self { index, figures: OnceLock::new() }
+    }
+
+    fn figures(&self, folder: &Folder) -> Figures {
+        *self.figures.get_or_init(|| self.look(folder))
+    }
+
+    fn look(&self, folder: &Folder) -> Figures {
+        let opened = segment::open(folder, self.index).ok().flatten();
+        let bytes = opened.as_ref().and_then(|opened| opened.length().ok()).unwrap_or(0);
+        let first_sequence = opened.and_then(|opened| opened.front.header).map(|header| header.first_sequence);
+        Figures { first_sequence, bytes }
+    }
+}
+
 impl Journal {
-    /// The segments, oldest first. One that can't be read has the figures of its neighbours and no bytes.
+    /// The segments, oldest first. One that can't be read has the figures of its neighbours and no bytes. Of older ones
+    /// the file is looked at once, so that this may be asked for often.
     pub fn segment_list(&self) -> Vec<SegmentInfo> {
         let mut list = Vec::with_capacity(self.segments.len());
         let mut next_sequence = self.committed();
-        for index in self.segments.iter().rev().copied() {
-            let opened = segment::open(&self.folder, index).ok().flatten();
-            let bytes = opened.as_ref().and_then(|opened| opened.length().ok()).unwrap_or(0);
-            let header = opened.and_then(|opened| opened.front.header);
-            let first_sequence = header.map_or(next_sequence, |header| header.first_sequence);
-            list.push(SegmentInfo { index, first_sequence, next_sequence, bytes });
+        for known in self.segments.iter().rev() {
+            // The newest one is still written to, or was cut only now.
+            let figures = if list.is_empty() { known.look(&self.folder) } else { known.figures(&self.folder) };
+            let first_sequence = figures.first_sequence.unwrap_or(next_sequence);
+            list.push(SegmentInfo { index: known.index, first_sequence, next_sequence, bytes: figures.bytes });
             next_sequence = first_sequence;
         }
         list.reverse();
@@ -59,15 +93,15 @@ impl Journal {
     /// # Errors
     /// When a file can't be read or removed; those before it are gone.
     pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
-        let removable = self.removable_below(sequence)?;
+        let removable = self.removable_below(sequence);
         for _ in 0..removable {
-            let path = self.folder.segment(self.segments[0]);
+            let path = self.folder.segment(self.segments[0].index);
             match self.folder.disk.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(PruneError::at(&path, error));
                 }
-                Ok(()) | Err(_) => self.segments.remove(0),
-            };
+                Ok(()) | Err(_) => drop(self.segments.remove(0)),
+            }
         }
         if removable > 0 {
             self.folder.sync().map_err(|source| PruneError::at(self.folder.path(), source))?;
@@ -77,39 +111,37 @@ impl Journal {
 
     /// How many of the oldest segments end below `sequence`: all those in front of the last one that begins at or below
     /// it. One whose header is lost is taken along by its neighbours.
-    fn removable_below(&self, sequence: u64) -> Result<usize, PruneError> {
+    fn removable_below(&self, sequence: u64) -> usize {
         let mut removable = 0;
-        for (position, index) in self.segments.iter().copied().enumerate().skip(1) {
-            let path = self.folder.segment(index);
-            let opened = segment::open(&self.folder, index);
-            let opened = opened.map_err(|error| PruneError::at(&path, std::io::Error::other(error)))?;
-            match opened.and_then(|opened| opened.front.header) {
-                Some(header) if header.first_sequence <= sequence => removable = position,
+        for (position, known) in self.segments.iter().enumerate().skip(1) {
+            match known.figures(&self.folder).first_sequence {
+                Some(first_sequence) if first_sequence <= sequence => removable = position,
                 Some(_) => break,
                 None => {}
             }
         }
-        Ok(removable)
+        removable
     }
 
     /// Removes the payloads of those records of the segment `index` that `keep` does not want; their leaves stay, so that
     /// every proof stays as it was. The segment is written anew beside the old one and takes its name at once: readers
-    /// that hold the old file open go on in it. The newest segment is never thinned.
+    /// that hold the old file open go on in it. The newest segment is never thinned. The copy needs room for as long as both
+    /// are there: at most the segment's own length.
     ///
     /// # Errors
     /// When the disk fails or has no room for the shorter copy; the segment is then as it was.
     pub fn thin(&mut self, index: u32, keep: &mut dyn FnMut(&Entry) -> bool) -> Result<Thinned, PruneError> {
         let path = self.folder.segment(index);
         let failed = |source| PruneError::at(&path, source);
-        let Ok(position) = self.segments.binary_search(&index) else {
+        let Ok(position) = self.segments.binary_search_by_key(&index, |known| known.index) else {
             return Ok(Thinned::default());
         };
-        let Some(behind) = self.segments.get(position + 1).copied() else {
+        let Some(behind) = self.segments.get(position + 1) else {
             return Ok(Thinned::default());
         };
         let open = |index| segment::open(&self.folder, index).map_err(|error| failed(std::io::Error::other(error)));
         // What is behind the next segment's beginning was written again there, after a failed sync.
-        let until = open(behind)?.and_then(|opened| opened.front.header).map(|header| header.first_sequence);
+        let until = behind.figures(&self.folder).first_sequence;
         let Some(opened) = open(index)? else {
             return Ok(Thinned::default());
         };
@@ -128,6 +160,7 @@ impl Journal {
         if !matches!(done, Ok(Thinned { removed: 1.., .. })) {
             self.folder.remove_leftover(&self.folder.temporary(index));
         }
+        self.segments[position] = Known::new(index);
         done.map_err(failed)
     }
 

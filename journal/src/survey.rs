@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::error::ReadError;
 use crate::folder::Folder;
+use crate::header::DATA_AT;
 use crate::merkle::{self, Frontier};
 use crate::record::FOOTPRINT_MIN;
 use crate::recovery::Damage;
-use crate::segment::{self, Opened, Segment};
+use crate::segment::{self, Opened};
 use crate::walk::{self, Regrowth, Step, Walk};
 
 /// Damaged stretches named one by one; further ones are only in the log's sequences. A 1 MiB segment can't hold more
@@ -30,6 +31,8 @@ pub(crate) struct Survey {
 /// The newest segment.
 pub(crate) struct Newest {
     pub(crate) index: u32,
+    /// Where the last group begins, the only one that may not be durable.
+    pub(crate) last_group: u64,
     /// Behind the last valid record.
     pub(crate) end: u64,
     pub(crate) next_sequence: u64,
@@ -37,6 +40,8 @@ pub(crate) struct Newest {
     pub(crate) torn_bytes: u64,
     /// Whole, so that it may be written on.
     pub(crate) sound: bool,
+    /// The disk refused no part of it.
+    pub(crate) readable: bool,
     /// Bytes reserved for it, if its header can be read.
     pub(crate) capacity: Option<u64>,
     /// Over everything below `next_sequence`.
@@ -115,7 +120,7 @@ fn look_at(
     if front.header.is_some() && front.tree.is_none() {
         damage.push(Damage::Frontier { segment: index });
     }
-    let Walked { end, next_sequence, torn_bytes, regrowth, stretches, .. } = walked;
+    let Walked { last_group, end, next_sequence, torn_bytes, regrowth, stretches, .. } = walked;
     let sound = front.sound && front.tree.is_some() && stretches.is_empty() && !walked.unreadable;
     damage.extend(stretches);
     let Regrowth { tree, anchored } = regrowth;
@@ -132,11 +137,23 @@ fn look_at(
     let known = tree.size();
     walk::lose(&mut tree, known..next_sequence);
     let capacity = front.header.map(|header| header.capacity);
-    Ok(Some(Newest { index, end, next_sequence, torn_bytes, sound, capacity, tree, anchored }))
+    Ok(Some(Newest {
+        index,
+        last_group,
+        end,
+        next_sequence,
+        torn_bytes,
+        sound,
+        readable: !walked.unreadable,
+        capacity,
+        tree,
+        anchored,
+    }))
 }
 
 /// What a walk through the newest segment found.
 struct Walked {
+    last_group: u64,
     end: u64,
     next_sequence: u64,
     torn_bytes: u64,
@@ -159,10 +176,12 @@ fn walk_newest(
     let mut next = first_sequence;
     let mut stretches = Vec::new();
     let mut bad = None;
+    let mut last_group = DATA_AT;
     let end = loop {
         match walk.step(&mut buffer).map_err(at())? {
-            Step::Record { head, .. } => {
+            Step::Record { offset, head } => {
                 if head.begins_group() {
+                    last_group = offset;
                     stretches.iter_mut().for_each(mark_as_committed);
                 }
                 if let Some((offset, bytes)) = bad.take()
@@ -191,25 +210,14 @@ fn walk_newest(
     };
     let segment = walk.segment();
     let mut torn_bytes = segment.written_behind(end).map_err(at())?;
-    if let Some(bytes) = lost_end(segment, end, torn_bytes).map_err(at())? {
+    if let Some(bytes) = segment.lost_end(end, torn_bytes).map_err(at())? {
         // What was there is not known, but how many records it can have been: their sequences are not given again.
         let (from, to) = (next_sequence, next_sequence + bytes / FOOTPRINT_MIN as u64);
         stretches.push(Damage::Records { segment: index, offset: end, bytes, from, to, last_group: false });
         (next_sequence, torn_bytes) = (to, 0);
     }
     let unreadable = segment.unreadable_below() > 0;
-    Ok(Some(Walked { end, next_sequence, torn_bytes, unreadable, regrowth, stretches }))
-}
-
-/// Bytes behind the last valid record that are lost, and not the room of records to come: of a file that was closed and
-/// ends in zeros none the less, or that can't be read.
-fn lost_end(segment: &Segment, end: u64, torn_bytes: u64) -> std::io::Result<Option<u64>> {
-    let bytes = segment.length()?.saturating_sub(end);
-    let zeros = bytes.saturating_sub(torn_bytes);
-    let was_closed = segment.capacity().is_some_and(|capacity| end + bytes < capacity);
-    let unreadable = segment.unreadable_below().saturating_sub(end);
-    let bytes = if was_closed && zeros >= FOOTPRINT_MIN as u64 { bytes } else { unreadable };
-    Ok((bytes >= FOOTPRINT_MIN as u64).then_some(bytes))
+    Ok(Some(Walked { last_group, end, next_sequence, torn_bytes, unreadable, regrowth, stretches }))
 }
 
 /// A group begins behind this stretch, so the stretch belongs to one that was committed.

@@ -17,6 +17,7 @@ use crate::note::SigningKey;
 use crate::options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::record::{self, Mark, PAYLOAD_BYTES_MAX, Place, footprint};
 use crate::recovery::{self, Recovery};
+use crate::shrink::Known;
 use crate::survey::{Survey, survey};
 use crate::tail::Tail;
 use crate::walk::{self, Regrowth};
@@ -62,8 +63,8 @@ pub struct Journal {
     /// A signed checkpoint that goes with the next group.
     note: Option<String>,
     group: Group,
-    /// Ascending; the last one is the newest. Four bytes a segment.
-    pub(crate) segments: Vec<u32>,
+    /// Ascending; the last one is the newest. 48 bytes a segment.
+    pub(crate) segments: Vec<Known>,
     next_segment: u32,
     /// The segment that the next group goes into; `None` begins a new one.
     tail: Option<Tail>,
@@ -117,6 +118,7 @@ impl Journal {
         }
         let next_segment =
             if numbers < u32::MAX - SPARE_NUMBERS { numbers } else { segments.last().map_or(0, |last| last + 1) };
+        let segments: Vec<_> = segments.into_iter().map(Known::new).collect();
         let mut journal = Self {
             folder,
             epoch: recovery.epoch,
@@ -195,7 +197,7 @@ impl Journal {
     /// # Errors
     /// The group, or the rest of it, is still in memory, and may be committed again later; it goes into a fresh segment.
     pub fn commit(&mut self) -> Result<u64, CommitError> {
-        self.write_out(false)?;
+        self.write_out(Asides::IfDue)?;
         Ok(self.committed())
     }
 
@@ -205,7 +207,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::commit`]; nothing is signed then.
     pub fn checkpoint(&mut self, origin: &str, key: &SigningKey) -> Result<Signed, CommitError> {
-        self.write_out(true)?;
+        self.write_out(Asides::Frontier)?;
         self.lone_anchor = self.tail.as_ref().map(|tail| tail.offset);
         let checkpoint = Checkpoint { origin: origin.to_owned(), size: self.tree.size(), root: self.tree.root() };
         let note = checkpoint.sign(key);
@@ -219,7 +221,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::commit`]; what was committed before is on the disk.
     pub fn close(mut self) -> Result<(), CommitError> {
-        self.write_out(true)?;
+        self.write_out(Asides::All)?;
         let Some(mut tail) = self.tail.take() else {
             return Ok(());
         };
@@ -237,19 +239,21 @@ impl Journal {
         tail.write(&self.scratch).and_then(|()| tail.close()).map_err(|source| CommitError::at(&path, source))
     }
 
-    /// Writes all that waits; if told so, the frontier as well, unless it is there already.
-    fn write_out(&mut self, with_frontier: bool) -> Result<(), CommitError> {
+    /// Writes all that waits, and what is asked for besides unless it is there already.
+    fn write_out(&mut self, asides: Asides) -> Result<(), CommitError> {
         let mut failures = 0;
         loop {
-            let anchor = with_frontier && self.anchored < self.committed();
-            let Some(need) = self.group.first_bytes().or(anchor.then(|| anchor_bytes(&self.tree))) else {
+            let note = self.note.as_ref().filter(|_| asides == Asides::All).map(|note| footprint(note.len()) as u64);
+            let anchor = asides != Asides::IfDue && self.anchored < self.committed();
+            let anchor = anchor.then(|| anchor_bytes(&self.tree));
+            let Some(need) = self.group.first_bytes().or(note).or(anchor) else {
                 return Ok(());
             };
             let Some(tail) = self.tail.as_ref().filter(|tail| tail.room() >= need) else {
                 self.begin_segment(need)?;
                 continue;
             };
-            let (index, written) = (tail.index, self.encode(tail.index, tail.offset, tail.room(), with_frontier));
+            let (index, written) = (tail.index, self.encode(tail.index, tail.offset, tail.room(), asides));
             let outcome = self.tail.as_mut().map_or(Ok(()), |tail| tail.write(&self.scratch));
             let Err(source) = outcome else {
                 self.settle(written);
@@ -267,7 +271,7 @@ impl Journal {
     }
 
     /// Encodes as much as fits into `room` bytes at `offset`: records, then the note, then the frontier where it is due.
-    fn encode(&mut self, segment: u32, offset: u64, room: u64, with_frontier: bool) -> Written {
+    fn encode(&mut self, segment: u32, offset: u64, room: u64, asides: Asides) -> Written {
         let place = Place { epoch: self.epoch, segment };
         let mut tree = self.tree.clone();
         let records = self.group.encode(&mut self.scratch, place, offset, room, tree.size());
@@ -284,7 +288,8 @@ impl Journal {
         }
         let at = offset + self.scratch.len() as u64;
         let second_copy = self.lone_anchor.is_some_and(|end| at / PAGE_BYTES > end / PAGE_BYTES);
-        let due = with_frontier || second_copy || size - self.anchored >= ANCHOR_RECORDS;
+        let wanted = asides != Asides::IfDue && size > self.anchored;
+        let due = wanted || second_copy || size - self.anchored >= ANCHOR_RECORDS;
         if due && fits(&self.scratch, anchor_bytes(&written.tree)) {
             record::encode_anchor(&mut self.scratch, place, offset, &written.tree);
             written.anchor = Some(second_copy);
@@ -354,11 +359,22 @@ impl Journal {
         };
         let begun = Tail::begin(&self.folder, &header, &self.tree);
         self.tail = Some(begun.map_err(|source| CommitError::at(&path, source))?);
-        self.segments.push(index);
+        self.segments.push(Known::new(index));
         // The frontier stands in front of the segment, twice.
         (self.anchored, self.lone_anchor) = (self.committed(), None);
         Ok(())
     }
+}
+
+/// What a write takes along behind the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asides {
+    /// With a group: a note that waits, and the frontier when it is due.
+    IfDue,
+    /// The frontier, even without a group.
+    Frontier,
+    /// Frontier and note, even without a group.
+    All,
 }
 
 /// What one write took along.

@@ -106,6 +106,22 @@ fn a_note_goes_with_the_next_group_and_readers_never_see_it() {
 }
 
 #[test]
+fn a_note_that_waits_is_written_at_the_close() {
+    for with_records in [true, false] {
+        let folder = scratch();
+        let mut journal = journal_of(folder.path(), 3);
+        let signed = journal.checkpoint(ORIGIN, &key()).unwrap();
+        if with_records {
+            journal.append(3, &payload(3)).unwrap();
+        }
+        journal.close().unwrap();
+        assert!(String::from_utf8_lossy(&fs::read(newest(folder.path())).unwrap()).contains(&signed.note));
+        let (journal, recovery) = Journal::open(folder.path(), options(1)).unwrap();
+        assert_eq!((recovery.damage, journal.tree()), (vec![], &tree(3 + u64::from(with_records), &[])));
+    }
+}
+
+#[test]
 fn a_frontier_that_rots_is_found_again_and_costs_nothing() {
     let folder = scratch();
     drop(journal_of(folder.path(), 250));

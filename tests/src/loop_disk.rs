@@ -80,7 +80,10 @@ impl LoopDisk {
     /// # Errors
     /// When the system refuses.
     pub fn mount(&mut self) -> anyhow::Result<()> {
-        run(Command::new("mount").args(["-t", "ext4", "-o", "loop,noatime"]).arg(&self.image).arg(&self.place))?;
+        run(Command::new("mount")
+            .args(["-t", "ext4", "-o", "loop,noatime,errors=remount-ro"])
+            .arg(&self.image)
+            .arg(&self.place))?;
         self.mounted = true;
         Ok(())
     }
@@ -99,13 +102,15 @@ impl LoopDisk {
         Ok(())
     }
 
-    /// Makes it read-only, or writable again, under whoever uses it.
+    /// The file system finds an error and is read-only from now on, also for files that are open for writing. Only a new
+    /// mount makes it writable again.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn set_writable(&self, writable: bool) -> anyhow::Result<()> {
-        let how = if writable { "remount,rw" } else { "remount,ro" };
-        run(Command::new("mount").args(["-o", how]).arg(&self.place))
+    pub fn give_up(&self) -> anyhow::Result<()> {
+        let trigger = PathBuf::from("/sys/fs/ext4").join(self.device()?).join("trigger_fs_error");
+        std::fs::write(&trigger, "a disk of the fault suite\n")
+            .with_context(|| format!("couldn't write {}", trigger.display()))
     }
 
     /// Cuts its power: from now on nothing reaches the image, and what was not synced is gone. Stop all threads that

@@ -17,6 +17,15 @@ pub(crate) struct Promise {
     pub(crate) below: u64,
 }
 
+/// What the journal must still have of what was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// Everything: there is room.
+    All,
+    /// What was not: the rest may have made room.
+    Unacknowledged,
+}
+
 /// A journal as it lies on the disk.
 struct Found {
     epoch: Option<u64>,
@@ -31,7 +40,13 @@ struct Found {
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub(crate) fn check(journal: &Path, heard: &mut Heard, promise: Option<Promise>, row: &mut Row) -> anyhow::Result<()> {
+pub(crate) fn check(
+    journal: &Path,
+    keeps: Keeps,
+    heard: &mut Heard,
+    promise: Option<Promise>,
+    row: &mut Row,
+) -> anyhow::Result<()> {
     let found = read(journal)?;
     row.wrong += found.doubled + heard.contradictions.len() as u64 + heard.garbage.len() as u64;
     row.misses.extend(heard.contradictions.drain(..).chain(heard.garbage.drain(..)).take(3));
@@ -40,7 +55,7 @@ pub(crate) fn check(journal: &Path, heard: &mut Heard, promise: Option<Promise>,
         match (found.epoch == Some(*epoch)).then(|| found.records.get(sequence)).flatten() {
             Some(there) if there == hash => {}
             Some(_) => row.wrong += 1,
-            None if found.epoch == Some(*epoch) && is_excused(*epoch, *sequence, &found, heard) => {}
+            None if found.epoch == Some(*epoch) && is_excused(*epoch, *sequence, keeps, heard) => {}
             None => {
                 lost.insert((*epoch, *sequence));
             }
@@ -58,6 +73,7 @@ pub(crate) fn check(journal: &Path, heard: &mut Heard, promise: Option<Promise>,
 fn keep(promise: Promise, found: &Found, lost: &BTreeSet<(u64, u64)>, heard: &mut Heard) -> u64 {
     let there = (found.epoch == Some(promise.epoch)).then_some(&found.records);
     let mut missing = 0;
+    // What is gone from the front was excused or counted above, if it was heard.
     for sequence in found.first..promise.below {
         let key = (promise.epoch, sequence);
         match there.and_then(|records| records.get(&sequence)) {
@@ -70,9 +86,22 @@ fn keep(promise: Promise, found: &Found, lost: &BTreeSet<(u64, u64)>, heard: &mu
     missing
 }
 
-/// A record may be gone when the device said so, or when it was pruned from the front.
-fn is_excused(epoch: u64, sequence: u64, found: &Found, heard: &Heard) -> bool {
-    sequence < found.first || heard.gone.contains(&(epoch, sequence))
+/// A record may be gone when the device said so, or when room was needed and it was acknowledged.
+fn is_excused(epoch: u64, sequence: u64, keeps: Keeps, heard: &Heard) -> bool {
+    let acknowledged = keeps == Keeps::Unacknowledged && sequence < heard.acknowledged(epoch);
+    acknowledged || heard.gone.contains(&(epoch, sequence))
+}
+
+/// Takes in what is in the journal and was not heard: the end of a life that had no time to send it.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub(crate) fn overhear(journal: &Path, heard: &mut Heard) -> anyhow::Result<()> {
+    let mut reader = Reader::open(journal, 0)?;
+    while let Some(entry) = reader.next()? {
+        heard.remember(entry.epoch, entry.sequence, &entry.payload);
+    }
+    Ok(())
 }
 
 fn read(journal: &Path) -> anyhow::Result<Found> {

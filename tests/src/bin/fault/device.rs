@@ -154,7 +154,7 @@ impl Device {
                 return answer;
             }
             if Instant::now() >= deadline {
-                let last = answer.map_or_else(|error| format!("{error:#}"), |status| status.to_string());
+                let last = answer.map_or_else(|error| format!("{error:#}"), |status| in_short(&status));
                 anyhow::bail!("waited {} s for {what}: {last}", limit.as_secs());
             }
             wait::a_moment();
@@ -227,6 +227,13 @@ impl Device {
 /// The state of the load's stream in a status.
 pub(crate) fn stream(status: &Value) -> &Value {
     &status["streams"][0]
+}
+
+/// The part of a status that is about the disk and the line.
+fn in_short(status: &Value) -> String {
+    let told = ["next_sequence", "committed", "acked", "held", "lost", "degraded"];
+    let told = told.map(|key| format!("{key} {}", status[key]));
+    format!("{}, connected {}", told.join(", "), status["registry"]["connected"])
 }
 
 /// Rows scored since the agent's start.

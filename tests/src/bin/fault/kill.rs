@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use vedette_tests::broker::{Mosquitto, mosquitto_path};
 use vedette_tests::wait;
 
-use crate::account::{self, Promise};
+use crate::account::{self, Keeps, Promise};
 use crate::device::{Device, UP_WITHIN, rows_scored};
 use crate::setting::Setting;
 use crate::table::Row;
@@ -67,7 +67,7 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
         };
         device.kill()?;
         uplink.settle()?;
-        account::check(&device.journal(), &mut uplink.heard(), promise, &mut row)?;
+        account::check(&device.journal(), Keeps::All, &mut uplink.heard(), promise, &mut row)?;
         row.acknowledged = past + uplink.heard().records.len() as u64 + row.lost;
     }
     judge(&mut first_scores, &mut row);

@@ -6,9 +6,13 @@
 //! is not installed) says so and counts neither way. The programs must be built: `cargo build --release --workspace --bins`.
 
 mod account;
+mod clock;
 mod device;
+mod disk_full;
 mod kill;
 mod power;
+mod pulse;
+mod read_only;
 mod setting;
 mod simulated;
 mod table;
@@ -43,6 +47,9 @@ const FAULTS: &[Fault] = &[
     Fault { name: "power", about: "real power cuts under a loaded agent", run: power::run },
     Fault { name: "bites", about: "the same cuts with every sync eaten: they must lose something", run: power::run_without_sync },
     Fault { name: "kill", about: "SIGKILL under load, and how fast it scores again", run: kill::run },
+    Fault { name: "disk_full", about: "a small disk that somebody else fills to the last byte", run: disk_full::run },
+    Fault { name: "read_only", about: "a disk that refuses every write, for a while and for good", run: read_only::run },
+    Fault { name: "clock", about: "a start in 1970 and jumps of up to 100 years", run: clock::run },
 ];
 
 /// Set for the process that has mounts of its own.

@@ -10,7 +10,7 @@ use vedette_tests::loop_disk::{self, LoopDisk};
 use vedette_tests::random::Random;
 use vedette_tests::wait;
 
-use crate::account::{self, Promise};
+use crate::account::{self, Keeps, Promise};
 use crate::device::{Device, UP_WITHIN};
 use crate::setting::Setting;
 use crate::table::Row;
@@ -134,7 +134,7 @@ impl Room {
         self.uplink.settle()?;
         self.disk.unmount()?;
         self.disk.mount()?;
-        if let Err(error) = account::check(&self.device.journal(), &mut self.uplink.heard(), promise, row) {
+        if let Err(error) = account::check(&self.device.journal(), Keeps::All, &mut self.uplink.heard(), promise, row) {
             row.open_failures += 1;
             row.misses.push(format!("cut {}: {error:#}", row.tries));
         }

@@ -11,6 +11,9 @@ const ABOUT: &str = "Made by `ci/fault`. *Acknowledged* is what was promised to 
     afterwards, *wrong* is there but not as it was, twice, or in contradiction to something signed; *open failures* are starts \
     that failed.";
 
+/// Misses that are told of one fault.
+const MISSES_TOLD: usize = 5;
+
 /// What a fault counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
@@ -64,7 +67,18 @@ impl Row {
         let counted = [(self.lost, "lost"), (self.wrong, "wrong"), (self.open_failures, "failed to open")];
         let counted = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let misses: Vec<_> = counted.chain(self.misses.iter().cloned()).collect();
-        if misses.is_empty() { Outcome::Ok } else { Outcome::Missed(misses.join("; ")) }
+        if misses.is_empty() { Outcome::Ok } else { Outcome::Missed(told(&misses)) }
+    }
+}
+
+impl Outcome {
+    /// For a table's cell.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Missed(_) => "MISSED",
+            Self::Skipped(_) => "skipped",
+        }
     }
 }
 
@@ -184,15 +198,28 @@ impl fmt::Display for Table {
             let mut cells = vec![Cell::new(line.name)];
             cells.extend(line.counts().map(right));
             cells.push(right(seconds(line.time)));
-            cells.push(Cell::new(outcome).fg(color));
+            cells.push(Cell::new(outcome.word()).fg(color));
             table.add_row(cells);
         }
         writeln!(f, "{}\n{table}", self.title())?;
-        for line in self.lines.iter().filter(|line| !line.row.figures.is_empty()) {
-            writeln!(f, "  {}: {}", line.name, line.row.figures.join("; "))?;
+        for line in &self.lines {
+            let outcome = Some(line.row.outcome()).filter(|outcome| *outcome != Outcome::Ok);
+            let said: Vec<_> = outcome.iter().map(Outcome::to_string).chain(line.row.figures.iter().cloned()).collect();
+            if !said.is_empty() {
+                writeln!(f, "  {}: {}", line.name, said.join("; "))?;
+            }
         }
         Ok(())
     }
+}
+
+/// The first misses; a fault that misses all the time says the same all the time.
+fn told(misses: &[String]) -> String {
+    let mut text = misses[..misses.len().min(MISSES_TOLD)].join("; ");
+    if misses.len() > MISSES_TOLD {
+        text += &format!("; and {} more", misses.len() - MISSES_TOLD);
+    }
+    text
 }
 
 fn seconds(time: Duration) -> String {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
-use vedette_journal::{Hash, leaf};
+use vedette_journal::{Checkpoint, Hash, PublicKey, leaf, verify_consistency};
+use vedette_protocol::cbor;
 use vedette_protocol::limit::MAX_PACKET_BYTES;
 use vedette_protocol::message::{BatchAck, Birth, Claim, JournalBatch, Message as _, Status};
+use vedette_protocol::record::{Body, Dropped, Record};
 use vedette_protocol::topic::{Direction, Down, Topic, Up};
 use vedette_tests::wait;
 
@@ -31,7 +33,14 @@ pub(crate) struct Heard {
     pub(crate) records: BTreeMap<(u64, u64), Hash>,
     /// What the device said it has not any more, by epoch: `[from, below)` without the records in between.
     pub(crate) gone: BTreeSet<(u64, u64)>,
-    /// Records that came a second time with other bytes.
+    /// Epoch and row of each anomaly.
+    pub(crate) rows: BTreeSet<(u64, u64)>,
+    /// What the device said it dropped.
+    pub(crate) drops: Vec<Dropped>,
+    /// How often the device said that its clock was set.
+    pub(crate) clocks: u64,
+    /// Records that came a second time with other bytes, rows that have two records, checkpoints that do not continue the
+    /// one before.
     pub(crate) contradictions: Vec<String>,
     /// Signed checkpoints, by epoch.
     pub(crate) claims: Vec<(u64, Claim)>,
@@ -44,8 +53,18 @@ pub(crate) struct Heard {
     /// All batches.
     pub(crate) batches: u64,
     upto: BTreeMap<u64, u64>,
+    /// The last checkpoint that was believed, by epoch.
+    accepted: BTreeMap<u64, Accepted>,
     marks: u64,
     broken: Option<String>,
+}
+
+/// A checkpoint that was believed, and whose key it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Accepted {
+    size: u64,
+    root: Hash,
+    key: PublicKey,
 }
 
 /// A subscriber to one device, in a thread of its own.
@@ -71,7 +90,7 @@ impl Uplink {
         client.subscribe(format!("vedette/v1/{DEVICE}/up/#"), QoS::AtLeastOnce)?;
         client.subscribe(MARK, QoS::AtLeastOnce)?;
         let mut uplink = Self { heard, client, marks: 0 };
-        uplink.settle()?;
+        uplink.mark()?;
         Ok(uplink)
     }
 
@@ -92,7 +111,7 @@ impl Uplink {
         self.heard().online = None;
     }
 
-    /// Waits until everything that left the device, which is dead by now, was heard: its last will comes behind it.
+    /// Waits until everything that left the device, which was killed, was heard: its last will comes behind it.
     ///
     /// # Errors
     /// When the broker does not pass it on.
@@ -103,6 +122,15 @@ impl Uplink {
             anyhow::ensure!(Instant::now() < deadline, "the broker does not say that the device is gone");
             wait::a_moment();
         }
+        self.mark()
+    }
+
+    /// Waits until everything that the broker had was heard.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub(crate) fn mark(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
         self.marks += 1;
         self.client.publish(MARK, QoS::AtLeastOnce, false, Vec::new())?;
         while self.heard().marks < self.marks {
@@ -185,24 +213,79 @@ impl Heard {
         }
     }
 
+    /// Everything of this epoch below the sequence was acknowledged.
+    pub(crate) fn acknowledged(&self, epoch: u64) -> u64 {
+        self.upto.get(&epoch).copied().unwrap_or(0)
+    }
+
+    /// Takes in one record.
+    pub(crate) fn remember(&mut self, epoch: u64, sequence: u64, bytes: &[u8]) {
+        let hash = leaf(bytes);
+        match self.records.insert((epoch, sequence), hash) {
+            Some(before) if before == hash => return,
+            Some(_) => {
+                self.contradictions.push(format!("record {epoch}/{sequence} came with other bytes than before"));
+            }
+            None => {}
+        }
+        match cbor::from_canonical::<Record>(bytes).map(|record| record.body) {
+            Ok(Body::Anomaly(anomaly)) => {
+                if !self.rows.insert((epoch, anomaly.row)) {
+                    self.contradictions.push(format!("row {} has two records, one is {epoch}/{sequence}", anomaly.row));
+                }
+            }
+            Ok(Body::Drop(dropped)) => self.drops.push(dropped),
+            Ok(Body::Clock { .. }) => self.clocks += 1,
+            Ok(_) => {}
+            Err(error) => self.garbage.push(format!("record {epoch}/{sequence}: {error}")),
+        }
+    }
+
     fn batch(&mut self, batch: JournalBatch) -> BatchAck {
         let epoch = batch.epoch;
         self.batches += 1;
         let mut speaks_for: BTreeSet<u64> = batch.span.map(|(from, below)| (from..below).collect()).unwrap_or_default();
         for (sequence, bytes) in &batch.records {
             speaks_for.remove(sequence);
-            let hash = leaf(&bytes.0);
-            if self.records.insert((epoch, *sequence), hash).is_some_and(|before| before != hash) {
-                self.contradictions.push(format!("record {epoch}/{sequence} came with other bytes than before"));
-            }
+            self.remember(epoch, *sequence, &bytes.0);
         }
         self.gone.extend(speaks_for.into_iter().map(|sequence| (epoch, sequence)));
-        self.claims.extend(batch.checkpoint.map(|claim| (epoch, claim)));
-        let mut upto = self.upto.get(&epoch).copied().unwrap_or(0);
+        let mut upto = self.acknowledged(epoch);
         while self.records.contains_key(&(epoch, upto)) || self.gone.contains(&(epoch, upto)) {
             upto += 1;
         }
         self.upto.insert(epoch, upto);
-        BatchAck::new(epoch, upto)
+        if let Some(claim) = batch.checkpoint {
+            if let Err(why) = self.believe(epoch, &claim) {
+                self.contradictions.push(format!("a checkpoint of epoch {epoch}: {why}"));
+            }
+            self.claims.push((epoch, claim));
+        }
+        let checkpoint = self.accepted.get(&epoch).map_or(0, |accepted| accepted.size);
+        BatchAck { checkpoint, ..BatchAck::new(epoch, upto) }
+    }
+
+    /// Believes a checkpoint that continues the last one; an older one, or one whose proof begins elsewhere, is passed over.
+    fn believe(&mut self, epoch: u64, claim: &Claim) -> Result<(), String> {
+        let key = claim.key.0.as_slice().try_into().map(PublicKey).map_err(|_| "its key has not 32 bytes")?;
+        let Checkpoint { size, root, .. } = Checkpoint::open(&claim.note, &key).map_err(|error| error.to_string())?;
+        let new = Accepted { size, root, key };
+        if let Some(last) = self.accepted.get(&epoch) {
+            if last.key != key {
+                return Err("another key signs".to_owned());
+            }
+            if size == last.size && root != last.root {
+                return Err(format!("two roots for size {size}"));
+            }
+            if size <= last.size || claim.from != last.size {
+                return Ok(());
+            }
+            let proof: Vec<Hash> = claim.proof.iter().map(|digest| Hash(*digest.as_bytes())).collect();
+            if !verify_consistency(last.size, &last.root, size, &root, &proof) {
+                return Err(format!("the proof from {} to {size} does not hold", last.size));
+            }
+        }
+        self.accepted.insert(epoch, new);
+        Ok(())
     }
 }

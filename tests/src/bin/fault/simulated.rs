@@ -44,12 +44,13 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     let cuts = setting.tries(CUTS.0, CUTS.1);
     let mut row = Row::default();
     let mut findings = Vec::new();
-    let mut scripts = 0;
+    let (mut scripts, mut signed) = (0, 0);
     while row.tries < cuts {
         setting.progress(row.tries, cuts, "cuts")?;
         for (seed, told) in side_by_side(setting.seed().wrapping_add(scripts)) {
             row.tries += told.cuts;
             row.acknowledged += told.acknowledged;
+            signed += told.signed;
             for finding in told.findings {
                 match finding {
                     Finding::Lost(..) => row.lost += 1,
@@ -61,7 +62,7 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
         }
         scripts += SCRIPTS_AT_ONCE;
     }
-    row.figures.push(format!("{scripts} scripts"));
+    row.figures.push(format!("{scripts} scripts, {signed} checkpoints given out"));
     row.misses.extend(findings.into_iter().take(FINDINGS_SHOWN));
     for (bug, name) in BUGS {
         setting.progress(cuts, cuts, name)?;

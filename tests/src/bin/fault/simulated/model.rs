@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use vedette_journal::{Damage, Journal, Options, Reader, Recovery};
+use vedette_journal::{Damage, Frontier, Hash, Journal, Options, Reader, Recovery, Signed, leaf, lost_leaf};
 use vedette_tests::sim_disk::SimDisk;
 
 /// A promise that did not hold.
@@ -41,6 +41,10 @@ pub(crate) struct Model {
     epoch: Option<u64>,
     /// What each acknowledged sequence is; one that was skipped, or lost before it was acknowledged, is none.
     known: Vec<Option<Draft>>,
+    /// The tree over them.
+    tree: Frontier,
+    /// Signed checkpoints that were given out.
+    pub(crate) signed: u64,
     /// Appended and not acknowledged, by sequence.
     drafts: BTreeMap<u64, Draft>,
     /// The highest next sequence that can be.
@@ -58,6 +62,8 @@ pub(crate) struct Found {
     pub(crate) journal: Journal,
     recovery: Recovery,
     records: BTreeMap<u64, Draft>,
+    /// Leaves behind the acknowledged ones, as the journal's tree has them.
+    leaves: Vec<Hash>,
 }
 
 impl Model {
@@ -76,7 +82,9 @@ impl Model {
     pub(crate) fn acknowledge(&mut self, below: u64) {
         while self.acknowledged() < below {
             let sequence = self.acknowledged();
-            self.known.push(self.drafts.remove(&sequence));
+            let draft = self.drafts.remove(&sequence);
+            self.tree.push(leaf_of(sequence, draft.as_ref()));
+            self.known.push(draft);
         }
         self.reach = self.reach.max(below);
     }
@@ -94,6 +102,19 @@ impl Model {
     /// This record may be gone from now on.
     pub(crate) fn thin(&mut self, sequence: u64) {
         self.thinned.insert(sequence);
+    }
+
+    /// The journal gave a checkpoint out: it must be of just the records that were acknowledged.
+    pub(crate) fn sign(&mut self, signed: &Signed) -> Result<(), Finding> {
+        let checkpoint = &signed.checkpoint;
+        if (checkpoint.size, checkpoint.root) != (self.tree.size(), self.tree.root()) {
+            return Err(Finding::Wrong(format!(
+                "a checkpoint of size {} has another root than the log",
+                checkpoint.size
+            )));
+        }
+        self.signed += 1;
+        Ok(())
     }
 
     /// Opens what is on the disk and compares.
@@ -131,7 +152,8 @@ impl Model {
                 return Err(Finding::Wrong(format!("record {} came twice", entry.sequence)));
             }
         }
-        let found = Found { journal, recovery, records };
+        let leaves = self.leaves(&journal, &records)?;
+        let found = Found { journal, recovery, records, leaves };
         self.nothing_is_missing(&found)?;
         self.no_false_alarm(&found)?;
         Ok(found)
@@ -156,6 +178,29 @@ impl Model {
         Ok(())
     }
 
+    /// The leaves behind the acknowledged ones for which the journal's tree is the tree of all; with them every checkpoint
+    /// given out stays true, because their records are among the acknowledged ones. A record that was never acknowledged and
+    /// is lost may count as itself, when the end of its group is there and vouches for it, or as lost.
+    fn leaves(&self, journal: &Journal, records: &BTreeMap<u64, Draft>) -> Result<Vec<Hash>, Finding> {
+        let (first, next) = (self.acknowledged(), journal.next_sequence());
+        let lost: Vec<u64> = (first..next).filter(|sequence| !records.contains_key(sequence)).collect();
+        for vouched in 0..=lost.len() {
+            let known = |sequence: u64| match records.get(&sequence) {
+                Some(draft) => Some(draft),
+                None if lost[..vouched].contains(&sequence) => self.drafts.get(&sequence),
+                None => None,
+            };
+            let leaves: Vec<_> = (first..next).map(|sequence| leaf_of(sequence, known(sequence))).collect();
+            let mut tree = self.tree.clone();
+            leaves.iter().for_each(|leaf| tree.push(*leaf));
+            if tree == *journal.tree() {
+                return Ok(leaves);
+            }
+        }
+        let size = journal.tree().size();
+        Err(Finding::Wrong(format!("the tree of size {size} over {next} records is not the tree of the log")))
+    }
+
     /// A cut alone is no damage: a person would be told of rot that is none.
     fn no_false_alarm(&self, found: &Found) -> Result<(), Finding> {
         let alarm = found.recovery.damage.iter().find(|damage| match damage {
@@ -171,8 +216,16 @@ impl Model {
     /// A new life begins with what was found: the journal has it all, so it counts from here on.
     pub(crate) fn live_on(&mut self, found: &Found) {
         self.epoch = Some(found.recovery.epoch);
-        self.drafts = found.records.range(self.acknowledged()..).map(|(at, draft)| (*at, draft.clone())).collect();
-        self.acknowledge(found.recovery.next_sequence);
+        for leaf in &found.leaves {
+            self.tree.push(*leaf);
+            self.known.push(found.records.get(&self.acknowledged()).cloned());
+        }
+        self.drafts.clear();
         self.reach = found.recovery.next_sequence;
     }
+}
+
+/// A record as a leaf, or the place of one that is not there.
+fn leaf_of(sequence: u64, draft: Option<&Draft>) -> Hash {
+    draft.map_or_else(|| lost_leaf(sequence), |draft| leaf(&draft.payload))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vedette_journal::{Journal, Options, SEGMENT_BYTES_MIN};
+use vedette_journal::{Checkpoint, Journal, Options, SEGMENT_BYTES_MIN, SigningKey};
 use vedette_tests::random::Random;
 use vedette_tests::sim_disk::SimDisk;
 
@@ -14,6 +14,8 @@ use super::model::{Draft, Finding, Found, Model};
 const TURNS: u64 = 120;
 /// Longest record that is drawn often; some are longer than a segment.
 const PAYLOAD_BYTES: u64 = 400;
+/// Whose checkpoints they are.
+const ORIGIN: &str = "vedette/box-1/7";
 /// Operations within which a cut that ends a life comes.
 const CUT_WITHIN: u64 = 12;
 
@@ -24,6 +26,8 @@ pub(crate) struct Told {
     pub(crate) cuts: u64,
     /// Records acknowledged, over the script.
     pub(crate) acknowledged: u64,
+    /// Checkpoints given out, over the script.
+    pub(crate) signed: u64,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -33,6 +37,7 @@ pub(crate) struct Script {
     bug: Option<Bug>,
     disk: SimDisk,
     folder: PathBuf,
+    key: SigningKey,
     model: Model,
     /// The disk fails now and then.
     fails: bool,
@@ -48,13 +53,15 @@ impl Script {
         let disk = SimDisk::new(random.next());
         let fails = bug.is_none() && random.chance(1, 4);
         let model = Model::default();
-        Self { random, bug, disk, folder: "/journal".into(), model, fails, told: Told::default() }
+        let key = SigningKey::from_seed(&[7; 32]);
+        Self { random, bug, disk, folder: "/journal".into(), key, model, fails, told: Told::default() }
     }
 
     /// Runs it to its end or its first finding.
     pub(crate) fn run(mut self) -> Told {
         let outcome = self.lives();
         self.told.acknowledged = self.model.acknowledged();
+        self.told.signed = self.model.signed;
         self.told.findings.extend(outcome.err());
         self.told
     }
@@ -64,10 +71,10 @@ impl Script {
         while turns < TURNS {
             turns += 1;
             self.begin_life();
-            if let Some(mut journal) = self.open()? {
-                while turns < TURNS && !self.disk.is_off() && self.turn(&mut journal)? {
-                    turns += 1;
-                }
+            let mut open = self.open()?;
+            while let Some(journal) = open {
+                turns += 1;
+                open = if turns < TURNS && !self.disk.is_off() { self.turn(journal)? } else { None };
             }
             if self.disk.is_off() {
                 self.disk = self.disk.still().after_cut(self.random.next());
@@ -108,29 +115,30 @@ impl Script {
         Ok(Some(found.journal))
     }
 
-    /// One thing that a program does; `false` ends this life.
-    fn turn(&mut self, journal: &mut Journal) -> Turn<bool> {
+    /// One thing that a program does; gives the journal back unless this life is over.
+    fn turn(&mut self, mut journal: Journal) -> Turn<Option<Journal>> {
         if self.fails {
             self.weather();
         }
-        let lives = match self.random.below(100) {
-            0..=49 => self.append(journal),
-            50..=69 => self.commit(journal),
-            70..=77 => self.prune(journal),
-            78..=80 => self.skip(journal),
-            81..=92 => true,
-            93..=95 => {
-                self.disk.cut_power_at(Some(self.disk.operations() + self.random.below(CUT_WITHIN)));
-                true
-            }
-            _ => false,
-        };
+        let mut over = false;
+        match self.random.below(100) {
+            0..=49 => self.append(&mut journal),
+            50..=65 => either_way(journal.commit()),
+            66..=75 => self.checkpoint(&mut journal)?,
+            76..=79 => self.prune(&mut journal),
+            80..=84 => self.thin(&mut journal),
+            85..=87 => self.skip(&mut journal),
+            88..=91 => {}
+            92..=94 => self.disk.cut_power_at(Some(self.disk.operations() + self.random.below(CUT_WITHIN))),
+            95..=97 => return self.close(journal),
+            _ => over = true,
+        }
         self.look_at_cuts()?;
         if !self.disk.is_off() {
-            self.model.acknowledge(self.acknowledged(journal));
+            self.model.acknowledge(self.acknowledged(&journal));
         }
         self.look_now()?;
-        Ok(lives)
+        Ok((!over).then_some(journal))
     }
 
     /// What the program tells others is safe.
@@ -153,7 +161,7 @@ impl Script {
         }
     }
 
-    fn append(&mut self, journal: &mut Journal) -> bool {
+    fn append(&mut self, journal: &mut Journal) {
         for _ in 0..self.random.between(1, 8) {
             let bytes = match self.random.below(200) {
                 0 => self.random.between(0, 2 * SEGMENT_BYTES_MIN),
@@ -166,23 +174,62 @@ impl Script {
                 self.model.appended(sequence, Draft { kind, payload: payload.into() });
             }
         }
-        true
     }
 
-    fn commit(&mut self, journal: &mut Journal) -> bool {
-        either_way(journal.commit())
+    /// What is signed was durable before, so it counts as acknowledged however much else is cut.
+    fn checkpoint(&mut self, journal: &mut Journal) -> Turn<()> {
+        let signed = journal.checkpoint(ORIGIN, &self.key);
+        self.look_at_cuts()?;
+        let Ok(signed) = signed else { return Ok(()) };
+        self.model.acknowledge(journal.committed());
+        self.model.sign(&signed)?;
+        match Checkpoint::open(&signed.note, &self.key.public()) {
+            Ok(checkpoint) if checkpoint == signed.checkpoint => Ok(()),
+            other => Err(Finding::Wrong(format!("the note of {:?} says {other:?}", signed.checkpoint))),
+        }
     }
 
-    fn prune(&mut self, journal: &mut Journal) -> bool {
+    fn prune(&mut self, journal: &mut Journal) {
         let below = self.random.below(self.model.acknowledged() + 1);
         self.model.prune(below);
-        either_way(journal.prune_below(below))
+        either_way(journal.prune_below(below));
     }
 
-    fn skip(&mut self, journal: &mut Journal) -> bool {
+    /// Removes some records of some finished segment.
+    fn thin(&mut self, journal: &mut Journal) {
+        let segments = journal.segment_list();
+        let finished = segments.len().saturating_sub(1);
+        if finished == 0 {
+            return;
+        }
+        let index = segments[self.random.index(finished)].index;
+        let keeps = self.random.below(4);
+        let (random, model) = (&mut self.random, &mut self.model);
+        either_way(journal.thin(index, &mut |entry| {
+            let keep = random.below(4) < keeps;
+            if !keep {
+                model.thin(entry.sequence);
+            }
+            keep
+        }));
+    }
+
+    fn skip(&mut self, journal: &mut Journal) {
         let to = journal.next_sequence() + self.random.between(1, 20);
         self.model.may_reach(to);
-        either_way(journal.skip_to(to))
+        either_way(journal.skip_to(to));
+    }
+
+    /// Ends a life as it should end.
+    fn close(&mut self, journal: Journal) -> Turn<Option<Journal>> {
+        let all = journal.next_sequence();
+        let closed = journal.close();
+        self.look_at_cuts()?;
+        if closed.is_ok() {
+            self.model.acknowledge(all);
+        }
+        self.look_now()?;
+        Ok(None)
     }
 
     /// Cuts each picture that was taken since the last look, and checks what is left against what was acknowledged when
@@ -223,6 +270,4 @@ impl Script {
 }
 
 /// What counts is what the journal calls committed afterwards, not what a call said.
-fn either_way<T, E>(_said: Result<T, E>) -> bool {
-    true
-}
+fn either_way<T, E>(_said: Result<T, E>) {}

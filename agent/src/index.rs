@@ -12,6 +12,7 @@
 //!
 //! | key | value |
 //! |---|---|
+//! | `c` | the best reading of the clock in each boot, CBOR |
 //! | `m` | format, epoch, next sequence to read, bytes and number of the anomalies held |
 //! | `s` sequence | the anomaly's record, canonical CBOR as in the journal |
 //! | `t` stream `00` time (Unix ms, sign flipped) sequence | nothing |
@@ -24,13 +25,18 @@
 //!
 //! # Recovery
 //!
-//! Anything doubtful (sled cannot open it or panics, another format or epoch, a cursor beyond the journal, a count that
-//! is wrong) moves the folder aside as `index.broken` (one is kept) and builds it anew. Until it has caught up, and
-//! if it cannot be built at all, queries scan the journal.
+//! A view is believed only when it was closed by a stop and not a byte of its folder has changed since: a digest over all files,
+//! the seal, says so ([`seal`]). In every other case (a power cut, a kill, rot, another format or epoch, a cursor beyond the
+//! journal, a count that is wrong, a panic of sled) the folder is deleted and built anew, which costs one reading of the journal.
+//! Until it has caught up, and if it cannot be built at all, queries scan the journal.
 
 mod query;
+mod seal;
 mod store;
+#[cfg(test)]
+mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -147,7 +153,8 @@ struct Follower {
 impl Follower {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
         for attempt in 0..=REBUILDS_MAX {
-            match self.follow(runtime) {
+            let followed = catch_unwind(AssertUnwindSafe(|| self.follow(runtime)));
+            match followed.unwrap_or_else(|_panic| Err(anyhow::anyhow!("sled panicked"))) {
                 Ok(()) => return,
                 Err(error) if attempt < REBUILDS_MAX => {
                     tracing::warn!(
@@ -160,11 +167,8 @@ impl Follower {
                 }
             }
             self.publish(None);
-            if let Err(error) = store::set_aside(&self.folder) {
-                tracing::error!(
-                    error = format!("{error:#}"),
-                    "couldn't move the broken index aside; queries scan the journal"
-                );
+            if let Err(error) = store::discard(&self.folder) {
+                tracing::error!(error = format!("{error:#}"), "couldn't delete the index; queries scan the journal");
                 return;
             }
         }
@@ -178,30 +182,24 @@ impl Follower {
         let mut reader = Reader::open(&self.journal, store.next_sequence())?;
         loop {
             let committed = *self.committed.borrow_and_update();
-            while self.step(&mut store, &mut reader, committed)? {}
+            while step(&mut store, &mut reader, committed)? {}
             if !self.published() {
                 self.publish(Some(store.clone()));
             }
             self.progress.send_replace(store.next_sequence());
             if runtime.block_on(self.committed.changed()).is_err() {
                 let committed = *self.committed.borrow();
-                while self.step(&mut store, &mut reader, committed)? {}
+                while step(&mut store, &mut reader, committed)? {}
+                self.publish(None);
+                if let Err(error) = store.close(&self.folder) {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "couldn't close the index; the next start makes it anew"
+                    );
+                }
                 return Ok(());
             }
         }
-    }
-
-    /// One batch; tells whether there may be more.
-    fn step(&self, store: &mut Store, reader: &mut Reader, committed: u64) -> anyhow::Result<bool> {
-        let mut step = Step::default();
-        let mut entries = 0;
-        while entries < ENTRIES_A_STEP {
-            let Some(entry) = reader.next_below(committed)? else { break };
-            entries += 1;
-            step.take(&entry);
-        }
-        store.apply(step, reader.position())?;
-        Ok(entries == ENTRIES_A_STEP)
     }
 
     fn published(&self) -> bool {
@@ -211,4 +209,17 @@ impl Follower {
     fn publish(&self, store: Option<Store>) {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = store;
     }
+}
+
+/// One batch; tells whether there may be more.
+fn step(store: &mut Store, reader: &mut Reader, committed: u64) -> anyhow::Result<bool> {
+    let mut step = Step::default();
+    let mut entries = 0;
+    while entries < ENTRIES_A_STEP {
+        let Some(entry) = reader.next_below(committed)? else { break };
+        entries += 1;
+        step.take(&entry);
+    }
+    store.apply(step, reader.position())?;
+    Ok(entries == ENTRIES_A_STEP)
 }

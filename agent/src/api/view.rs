@@ -22,6 +22,9 @@ pub struct AnomalyView {
     pub at_ms: i64,
     /// When it was recorded, RFC 3339.
     pub recorded_at: String,
+    /// When it really was recorded, Unix ms UTC, where the clock was set since and that is known better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_corrected_ms: Option<i64>,
     /// The stream.
     pub stream: StreamName,
     /// The row.
@@ -68,13 +71,14 @@ impl AnomalyView {
     /// An anomaly of this device's journal.
     #[must_use]
     pub fn new(device: &DeviceId, epoch: u64, found: Found) -> Self {
-        let Found { sequence, recorded_ms, anomaly, judgement } = found;
+        let Found { sequence, recorded_ms, corrected_ms, anomaly, judgement } = found;
         Self {
             record: RecordId { device: device.clone(), epoch, sequence },
             sequence,
             at: format_ms(anomaly.at_ms),
             at_ms: anomaly.at_ms,
             recorded_at: format_ms(recorded_ms),
+            recorded_corrected_ms: corrected_ms,
             stream: anomaly.stream,
             row: anomaly.row,
             cause: anomaly.cause,

@@ -11,7 +11,7 @@ use comfy_table::Cell;
 use vedette_protocol::exit::Exit;
 use vedette_protocol::id::StreamName;
 use vedette_protocol::record::Verdict;
-use vedette_protocol::time::parse_ms;
+use vedette_protocol::time::{format_ms, parse_ms};
 
 use super::access::{Access, Trouble};
 use super::print::{self, Out};
@@ -156,8 +156,14 @@ fn list(filter: &Filter, limit: usize, access: &Access, out: &Out) -> Result<Exi
             Cell::new(a.sequence),
         ]
     };
+    let wrong = found.iter().filter(|a| a.recorded_corrected_ms.is_some()).count();
     let header = ["TIME", "STREAM", "ROW", "SCORE", "OVER", "TOP SIGNALS", "MODEL", "VERDICT", "RECORD"];
     out.table(&header, found.iter().map(row).collect())?;
+    if wrong > 0 {
+        out.line(&format!(
+            "{wrong} of them were recorded by a wrong clock, and by now it is known when: `anomalies show RECORD` tells"
+        ))?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -187,7 +193,7 @@ fn show(record: &str, access: &Access, out: &Out) -> Result<Exit, Trouble> {
     let mut pairs = vec![
         ("record", anomaly.record.to_string()),
         ("time", print::time(&anomaly.at)),
-        ("recorded", print::time(&anomaly.recorded_at)),
+        ("recorded", recorded(&anomaly)),
         ("stream", anomaly.stream.to_string()),
         ("row", anomaly.row.to_string()),
         ("cause", print::word(&anomaly.cause)),
@@ -210,6 +216,15 @@ fn show(record: &str, access: &Access, out: &Out) -> Result<Exit, Trouble> {
     out.line("")?;
     out.table(&["SIGNAL", "SHARE", "VALUE"], anomaly.top.iter().map(row).collect())?;
     Ok(Exit::Ok)
+}
+
+/// When it was recorded; and when it really was, where the clock was wrong.
+fn recorded(anomaly: &AnomalyView) -> String {
+    let shown = print::time(&anomaly.recorded_at);
+    match anomaly.recorded_corrected_ms {
+        None => shown,
+        Some(ms) => format!("{} (by a clock that showed {shown})", print::time(&format_ms(ms))),
+    }
 }
 
 fn one(record: &str, access: &Access) -> Result<AnomalyView, Trouble> {

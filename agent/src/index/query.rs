@@ -7,6 +7,8 @@ use vedette_journal::{Entry, Reader};
 use vedette_protocol::cbor;
 use vedette_protocol::id::StreamName;
 use vedette_protocol::record::{Anomaly, Body, Record, RecordKind, Verdict};
+use vedette_protocol::time::Stamp;
+use vedette_protocol::time::corrected::Corrections;
 
 /// Anomalies in one answer: 1000 x about 600 B of JSON = 0.6 MB.
 pub const QUERY_LIMIT_MAX: usize = 1000;
@@ -44,8 +46,10 @@ pub struct Judgement {
 pub struct Found {
     /// Its sequence in the journal.
     pub sequence: u64,
-    /// When it was recorded, Unix ms UTC.
+    /// When it was recorded, Unix ms UTC, as the clock showed it then.
     pub recorded_ms: i64,
+    /// When it really was, Unix ms UTC, where that is known better by now.
+    pub corrected_ms: Option<i64>,
     /// The anomaly.
     pub anomaly: Anomaly,
     /// What was said about it last.
@@ -90,10 +94,11 @@ pub(super) fn record(entry: &Entry) -> Option<Record> {
 /// # Errors
 /// When the journal cannot be read.
 pub fn scan(journal: &Path, query: &Query) -> anyhow::Result<Vec<Found>> {
-    let mut found: VecDeque<Found> = VecDeque::new();
-    let mut judgements = BTreeMap::new();
+    let mut found: VecDeque<(Found, Stamp)> = VecDeque::new();
+    let (mut judgements, mut clocks) = (BTreeMap::new(), Corrections::default());
+    let from = query.after.map_or(0, |after| after.saturating_add(1));
     // Verdicts lie behind their anomalies: the reader goes on to the end also when the answer is full.
-    let mut reader = Reader::open(journal, query.after.map_or(0, |after| after.saturating_add(1)))?;
+    let mut reader = Reader::open(journal, from)?;
     while let Some(entry) = reader.next()? {
         if entry.kind == RecordKind::Verdict as u8 {
             if let Some(Record { stamp, body: Body::Verdict { record, verdict, by, note } }) = record(&entry) {
@@ -101,6 +106,7 @@ pub fn scan(journal: &Path, query: &Query) -> anyhow::Result<Vec<Found>> {
             }
             continue;
         }
+        learn(&entry, &mut clocks);
         let full = found.len() >= query.limit();
         if entry.kind != RecordKind::Anomaly as u8 || (full && query.after.is_some()) {
             continue;
@@ -112,13 +118,36 @@ pub fn scan(journal: &Path, query: &Query) -> anyhow::Result<Vec<Found>> {
         if full {
             found.pop_front();
         }
-        found.push_back(Found { sequence: entry.sequence, recorded_ms: stamp.wall_ms, anomaly, judgement: None });
+        let (sequence, recorded_ms) = (entry.sequence, stamp.wall_ms);
+        found.push_back((Found { sequence, recorded_ms, corrected_ms: None, anomaly, judgement: None }, stamp));
     }
     found.truncate(query.limit());
-    for one in &mut found {
-        one.judgement = judgements.remove(&one.sequence);
+    if from > 0 && !found.is_empty() {
+        learn_below(journal, from, &mut clocks)?;
     }
-    Ok(found.into())
+    for (one, stamp) in &mut found {
+        one.judgement = judgements.remove(&one.sequence);
+        one.corrected_ms = clocks.corrected_ms(stamp);
+    }
+    Ok(found.into_iter().map(|(one, _)| one).collect())
+}
+
+/// Takes in what an entry says about the clock, if it does.
+fn learn(entry: &Entry, clocks: &mut Corrections) {
+    if (entry.kind == RecordKind::Boot as u8 || entry.kind == RecordKind::Clock as u8)
+        && let Some(record) = record(entry)
+    {
+        clocks.note(&record);
+    }
+}
+
+/// Takes in what the journal says about the clock below a sequence.
+fn learn_below(journal: &Path, below: u64, clocks: &mut Corrections) -> anyhow::Result<()> {
+    let mut reader = Reader::open(journal, 0)?;
+    while let Some(entry) = reader.next_below(below)? {
+        learn(&entry, clocks);
+    }
+    Ok(())
 }
 
 /// One record of the journal by its sequence, if it is there.

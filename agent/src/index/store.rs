@@ -1,19 +1,23 @@
 //! The sled tree behind the index. Keys and layout are in the documentation of [`crate::index`].
 
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, bail, ensure};
 use sled::{Batch, Db, IVec, Mode};
 use vedette_journal::Entry;
 use vedette_protocol::cbor;
 use vedette_protocol::record::{Anomaly, Body, Record};
+use vedette_protocol::time::Stamp;
+use vedette_protocol::time::corrected::{BOOTS_MAX, Corrections};
 
 use super::query::{Found, Judgement, Query, record};
+use super::seal;
 
 /// The layout described in the documentation.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// sled's page cache, bytes: about the default cap of the contents.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -21,7 +25,19 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// What one anomaly costs beside its record: keys of 9 and about 40 bytes, and sled's own per item.
 const OVERHEAD_BYTES: u64 = 96;
 
+/// What sled's files take beside and for the contents: it writes a page anew for each change and cleans up later. Measured: two
+/// to four times the contents; a longer file is not read but made anew.
+const FILE_FACTOR: u64 = 16;
+
+/// The same for a view of nothing: segments of 512 KiB.
+const FILE_BASE_BYTES: u64 = 16 << 20;
+
+/// The readings of the clock, encoded: 1024 x below 128 B.
+const CLOCKS_BYTES_MAX: usize = BOOTS_MAX * 128;
+
 const META: &[u8] = b"m";
+
+const CLOCKS: &[u8] = b"c";
 
 /// What the view knows about itself; little-endian in this order, 36 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +80,7 @@ pub(super) struct Store {
     db: Db,
     meta: Meta,
     bytes_max: u64,
+    clocks: Arc<RwLock<Corrections>>,
 }
 
 /// What some journal entries change.
@@ -71,34 +88,57 @@ pub(super) struct Store {
 pub(super) struct Step {
     anomalies: Vec<(u64, Anomaly, Vec<u8>)>,
     verdicts: BTreeMap<u64, Vec<u8>>,
+    clocks: Vec<Record>,
 }
 
 impl Step {
     /// Takes in one journal entry; only anomalies and verdicts matter.
     pub(super) fn take(&mut self, entry: &Entry) {
-        match record(entry).map(|r| r.body) {
-            Some(Body::Anomaly(anomaly)) => self.anomalies.push((entry.sequence, anomaly, entry.payload.clone())),
-            Some(Body::Verdict { record, .. }) => {
+        let Some(record) = record(entry) else { return };
+        match record.body {
+            Body::Boot { .. } | Body::Clock { .. } => self.clocks.push(record),
+            Body::Anomaly(anomaly) => self.anomalies.push((entry.sequence, anomaly, entry.payload.clone())),
+            Body::Verdict { record, .. } => {
                 self.verdicts.insert(record.sequence, entry.payload.clone());
             }
-            Some(
-                Body::Boot { .. }
-                | Body::Swap(_)
-                | Body::Gap { .. }
-                | Body::Clock { .. }
-                | Body::Config { .. }
-                | Body::Drop(_)
-                | Body::Ack { .. }
-                | Body::Deploy(_),
-            )
-            | None => {}
+            Body::Swap(_)
+            | Body::Gap { .. }
+            | Body::Config { .. }
+            | Body::Drop(_)
+            | Body::Ack { .. }
+            | Body::Deploy(_) => {}
         }
     }
 }
 
 impl Store {
-    /// Opens or makes the view of this journal epoch.
+    /// Opens the view of this journal epoch when it was closed and nothing has touched it since; otherwise makes it anew.
     pub(super) fn open(folder: &Path, epoch: u64, bytes_max: u64) -> anyhow::Result<Self> {
+        if folder.exists() {
+            let sealed = seal::take(folder, file_bytes_max(bytes_max));
+            match sealed.and_then(|()| Self::open_files(folder, epoch, bytes_max)) {
+                Ok(store) => return Ok(store),
+                Err(why) => {
+                    tracing::info!(
+                        why = format!("{why:#}"),
+                        "the index is not believed; making it anew from the journal"
+                    );
+                }
+            }
+            discard(folder)?;
+        }
+        Self::open_files(folder, epoch, bytes_max)
+    }
+
+    /// Closes and seals the view: the next start believes it.
+    pub(super) fn close(self, folder: &Path) -> anyhow::Result<()> {
+        self.db.flush()?;
+        let bytes_max = self.bytes_max;
+        drop(self);
+        seal::put(folder, file_bytes_max(bytes_max))
+    }
+
+    fn open_files(folder: &Path, epoch: u64, bytes_max: u64) -> anyhow::Result<Self> {
         let path = folder.to_owned();
         let opened = catch_unwind(move || {
             let config = sled::Config::new()
@@ -119,7 +159,13 @@ impl Store {
             Some(bytes) => Meta::decode(&bytes).context("what it says about itself cannot be read")?,
         };
         ensure!(meta.format == FORMAT && meta.epoch == epoch, "it is of another format or journal");
-        let store = Self { db, meta, bytes_max };
+        let mut clocks = Corrections::default();
+        if let Some(bytes) = db.get(CLOCKS)? {
+            for reading in cbor::decode::<Vec<Stamp>>(&bytes, CLOCKS_BYTES_MAX)? {
+                clocks.read(reading);
+            }
+        }
+        let store = Self { db, meta, bytes_max, clocks: Arc::new(RwLock::new(clocks)) };
         ensure!(store.recount()? == (meta.bytes, meta.count), "entries are missing");
         Ok(store)
     }
@@ -148,10 +194,20 @@ impl Store {
                 batch.insert(key(b'v', sequence), payload);
             }
         }
+        if let Some(readings) = self.learn(&step.clocks) {
+            batch.insert(CLOCKS, cbor::encode(&readings));
+        }
         batch.insert(META, meta.encode());
         self.db.apply_batch(batch)?;
         self.meta = meta;
         self.evict()
+    }
+
+    /// Takes in what is said about the clock; all readings, when something was learnt.
+    fn learn(&self, records: &[Record]) -> Option<Vec<Stamp>> {
+        let mut clocks = self.clocks.write().unwrap_or_else(PoisonError::into_inner);
+        let learnt = records.iter().fold(false, |learnt, record| clocks.note(record) || learnt);
+        learnt.then(|| clocks.readings())
     }
 
     fn evict(&mut self) -> anyhow::Result<()> {
@@ -191,6 +247,13 @@ impl Store {
 
     /// Answers a query, ascending by sequence.
     pub(super) fn query(&self, query: &Query) -> anyhow::Result<Vec<Found>> {
+        match catch_unwind(AssertUnwindSafe(|| self.answer(query))) {
+            Ok(answer) => answer,
+            Err(_panic) => bail!("sled panicked over a query"),
+        }
+    }
+
+    fn answer(&self, query: &Query) -> anyhow::Result<Vec<Found>> {
         let limit = query.limit();
         let by_time = query.stream.is_some() || query.since_ms.is_some() || query.until_ms.is_some();
         let mut sequences = match (by_time, query.after) {
@@ -229,31 +292,33 @@ impl Store {
     fn found(&self, sequence: u64) -> anyhow::Result<Option<Found>> {
         // Evicted between the two looks: then it is not in the answer.
         let Some(payload) = self.db.get(key(b's', sequence))? else { return Ok(None) };
-        let (anomaly, recorded_ms) = anomaly(&payload)?;
+        let (anomaly, stamp) = anomaly(&payload)?;
         let judgement = match self.db.get(key(b'v', sequence))? {
             None => None,
             Some(payload) => judgement(&payload)?,
         };
-        Ok(Some(Found { sequence, recorded_ms, anomaly, judgement }))
+        let corrected_ms = self.clocks.read().unwrap_or_else(PoisonError::into_inner).corrected_ms(&stamp);
+        Ok(Some(Found { sequence, recorded_ms: stamp.wall_ms, corrected_ms, anomaly, judgement }))
     }
 }
 
-/// Moves a broken view out of the way; the one moved before it is deleted.
-pub(super) fn set_aside(folder: &Path) -> anyhow::Result<()> {
-    let aside = folder.with_extension("broken");
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).with_context(|| format!("couldn't delete {}", aside.display()))?;
-    }
-    if folder.exists() {
-        std::fs::rename(folder, &aside)
-            .with_context(|| format!("couldn't move {} to {}", folder.display(), aside.display()))?;
-    }
-    Ok(())
+/// Deletes a view that is not believed: everything in it is in the journal.
+pub(super) fn discard(folder: &Path) -> anyhow::Result<()> {
+    let gone = match std::fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(folder),
+        Ok(_) | Err(_) => std::fs::remove_file(folder),
+    };
+    gone.with_context(|| format!("couldn't delete {}", folder.display()))
 }
 
-fn anomaly(payload: &[u8]) -> anyhow::Result<(Anomaly, i64)> {
+fn file_bytes_max(bytes_max: u64) -> u64 {
+    bytes_max.saturating_mul(FILE_FACTOR).saturating_add(FILE_BASE_BYTES)
+}
+
+fn anomaly(payload: &[u8]) -> anyhow::Result<(Anomaly, Stamp)> {
     match cbor::from_canonical::<Record>(payload)? {
-        Record { stamp, body: Body::Anomaly(anomaly) } => Ok((anomaly, stamp.wall_ms)),
+        Record { stamp, body: Body::Anomaly(anomaly) } => Ok((anomaly, stamp)),
         Record { .. } => bail!("an entry is no anomaly"),
     }
 }

@@ -15,9 +15,10 @@ use crate::record::{Body, Record};
 /// reading the one and the other, far below what misleads a person, ms.
 pub const JUMP_MS: i64 = 2_000;
 
-/// Boots whose readings are kept: 4096 x about 120 B = 0.5 MB. When full, the boot that was noted longest ago is forgotten, and
+/// Boots whose readings are kept: 1024 x about 120 B = 0.1 MB, three years of a
+/// start a day. When full, the boot that was noted longest ago is forgotten, and
 /// its stamps stand as they were written.
-pub const BOOTS_MAX: usize = 4_096;
+pub const BOOTS_MAX: usize = 1_024;
 
 /// The best reading of the wall clock in each boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

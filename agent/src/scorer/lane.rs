@@ -300,3 +300,6 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! A journal's folder on its disk: which file has which name, and nothing about what is in them.
 
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ const PREFIX: &str = "seg-";
 const SUFFIX: &str = ".log";
 const SUFFIX_TEMPORARY: &str = ".tmp";
 const SUFFIX_UNREADABLE: &str = ".unreadable";
+const SUFFIX_DAMAGED: &str = ".damaged";
 
 /// The folder and the disk that it is on.
 #[derive(Clone, Debug)]
@@ -106,6 +108,14 @@ impl Folder {
         self.sync()?;
         Ok(to)
     }
+}
+
+/// Whether a file of this name in the folder is the journal's.
+pub(crate) fn is_own(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let aside = name.split_once(SUFFIX_UNREADABLE).or_else(|| name.split_once(SUFFIX_DAMAGED));
+    let kept = aside.is_some_and(|(name, _)| index_of(name, SUFFIX).is_some());
+    name == LOCK || kept || [SUFFIX, SUFFIX_TEMPORARY].iter().any(|suffix| index_of(name, suffix).is_some())
 }
 
 fn index_of(name: &str, suffix: &str) -> Option<u32> {

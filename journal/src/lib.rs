@@ -145,6 +145,8 @@
 //! # }
 //! ```
 
+mod bundle;
+mod check;
 mod checkpoint;
 mod clock;
 mod cursor;
@@ -158,16 +160,23 @@ mod key_file;
 mod merkle;
 mod note;
 mod options;
+mod proofs;
 mod reader;
 mod record;
 mod recovery;
+mod scan;
 mod segment;
 mod shrink;
 mod survey;
 mod tail;
+mod verify;
 mod walk;
 mod writer;
 
+pub use bundle::{
+    BundleError, ExportError, Exported, export_bundle, export_bundle_on, verify_bundle, verify_bundle_against,
+};
+pub use check::{Against, BadSignature, Earlier, Fork, Mismatch};
 pub use checkpoint::Checkpoint;
 pub use cursor::{Cursor, CursorFile};
 pub use disk::{Disk, DiskFile, Lock, RealDisk};
@@ -180,8 +189,11 @@ pub use merkle::{
 };
 pub use note::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX, NoRandom, NotAKey, NoteError, PublicKey, SigningKey};
 pub use options::{COMMIT_INTERVAL, COMMIT_RECORDS, Options, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use proofs::{ProofError, Proofs};
 pub use reader::{Entry, Reader};
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::{Damage, Recovery, Stat, stat, stat_on};
+pub use scan::Spot;
 pub use shrink::{SegmentInfo, Thinned};
+pub use verify::{Incomplete, Report, verify, verify_on};
 pub use writer::{Journal, SKIP_RECORDS_MAX, Signed};

@@ -146,6 +146,21 @@ impl Frontier {
     }
 }
 
+impl Frontier {
+    /// The root over the leaves in `range`, if that is one of the nodes.
+    pub(crate) fn node_over(&self, range: &Range<u64>) -> Option<Hash> {
+        let mut rest = self.size;
+        for node in &self.nodes {
+            let start = self.size - rest;
+            rest &= !(1 << (bits(rest) - 1));
+            if *range == (start..self.size - rest) {
+                return Some(*node);
+            }
+        }
+        None
+    }
+}
+
 /// Bits that it takes to write `value`.
 fn bits(value: u64) -> u32 {
     u64::BITS - value.leading_zeros()
@@ -344,6 +359,25 @@ mod tests {
             whole.push(*next);
         }
         assert_eq!(whole.behind(201), None);
+    }
+
+    #[test]
+    fn the_nodes_of_a_frontier_are_found_by_their_leaves_and_by_nothing_else() {
+        let leaves = leaves(100);
+        let mut tree = Frontier::default();
+        for (size, next) in leaves.iter().enumerate() {
+            let mut found = 0;
+            for from in 0..=size {
+                for to in from + 1..=size {
+                    if let Some(node) = tree.node_over(&(from as u64..to as u64)) {
+                        assert_eq!(node, by_definition(&leaves[from..to]));
+                        found += 1;
+                    }
+                }
+            }
+            assert_eq!(found, size.count_ones());
+            tree.push(*next);
+        }
     }
 
     #[test]

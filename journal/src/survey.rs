@@ -74,7 +74,7 @@ pub(crate) fn survey(folder: &Folder) -> Result<Survey, ReadError> {
 
 /// The epoch that the segments are of: the newest header's, unless the one before it disagrees. Then files of another
 /// journal came in, and the more numerous epoch is ours.
-fn epoch_of(folder: &Folder, segments: &[u32]) -> Result<Option<u64>, ReadError> {
+pub(crate) fn epoch_of(folder: &Folder, segments: &[u32]) -> Result<Option<u64>, ReadError> {
     let epochs = || {
         segments.iter().rev().map(|index| segment::open(folder, *index)).filter_map(|opened| match opened {
             Ok(opened) => opened?.front.header.map(|header| Ok(header.epoch)),

@@ -1,11 +1,10 @@
-//! Walking a segment that nobody writes meanwhile: record by record, and leaf by leaf.
+//! Walking a segment that nobody writes meanwhile, record by record.
 
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
 use crate::header::DATA_AT;
-use crate::merkle::{self, Frontier, Hash};
+use crate::merkle::{self, Frontier};
 use crate::record::{self, HEAD_BYTES, Head, Mark};
 use crate::segment::{Found, Segment};
 
@@ -37,10 +36,6 @@ impl Walk {
         &self.segment
     }
 
-    pub(crate) fn into_segment(self) -> Segment {
-        self.segment
-    }
-
     pub(crate) fn step(&mut self, buffer: &mut Vec<u8>) -> io::Result<Step> {
         let offset = self.offset;
         if let Found::Record(head) = self.segment.record_at(offset, self.expected, buffer)? {
@@ -66,78 +61,6 @@ pub(crate) fn payload<'a>(head: &Head, buffer: &'a [u8]) -> &'a [u8] {
 /// The frontier that an anchor holds.
 pub(crate) fn anchor(head: &Head, buffer: &[u8]) -> Option<Frontier> {
     Frontier::from_parts(head.sequence, record::hashes(payload(head, buffer)).collect())
-}
-
-/// The leaves of a segment in order, one for each sequence, without a hole: from its first to the one before `until`.
-#[derive(Debug)]
-pub(crate) struct Leaves {
-    walk: Walk,
-    /// Sequence of the next leaf.
-    next: u64,
-    until: Option<u64>,
-    /// Leaves of the last record that was read, from `known_from` on.
-    known: VecDeque<Hash>,
-    known_from: u64,
-    ended: bool,
-    buffer: Vec<u8>,
-}
-
-impl Leaves {
-    /// The leaves from `first`, the segment's first sequence, up to `until`, which is where the next segment begins: what
-    /// is missing up to there is lost, and what is behind was written twice. `None` ends with the last valid record.
-    pub(crate) fn new(segment: Segment, first: u64, until: Option<u64>) -> Self {
-        Self {
-            walk: Walk::new(segment, Some(first)),
-            next: first,
-            until,
-            known: VecDeque::new(),
-            known_from: first,
-            ended: false,
-            buffer: Vec::new(),
-        }
-    }
-
-    /// The next leaf with its sequence; without a hash when the record is lost.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Option<Hash>)>> {
-        loop {
-            let sequence = self.next;
-            if self.until.is_some_and(|until| sequence >= until) {
-                return Ok(None);
-            }
-            let missing = !self.known.is_empty() || self.known_from > sequence || self.ended && self.until.is_some();
-            if missing {
-                self.next += 1;
-                let is_known = sequence >= self.known_from;
-                let leaf = if is_known { self.known.pop_front() } else { None };
-                self.known_from += u64::from(is_known && leaf.is_some());
-                return Ok(Some((sequence, leaf)));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            self.read_on()?;
-        }
-    }
-
-    fn read_on(&mut self) -> io::Result<()> {
-        match self.walk.step(&mut self.buffer)? {
-            Step::Bad { .. } => {}
-            Step::End { .. } => self.ended = true,
-            Step::Record { head, .. } => {
-                self.known_from = head.sequence;
-                match head.mark {
-                    Mark::Further | Mark::First => self.known.push_back(merkle::leaf(payload(&head, &self.buffer))),
-                    Mark::Stubs => self.known.extend(record::hashes(payload(&head, &self.buffer))),
-                    // Its sequence says how many were there before it.
-                    Mark::Anchor | Mark::Note => {}
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A tree that grows again out of what the disk still holds.

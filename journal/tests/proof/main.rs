@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod oracle;
+mod proofs;
+mod sample;

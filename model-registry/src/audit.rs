@@ -404,6 +404,37 @@ pub fn list(folder: &Path, from: u64, below: u64, limit: usize) -> anyhow::Resul
     Ok(entries)
 }
 
+/// The first `limit` entries from `from` on that the journal in `folder` has, whoever writes it.
+///
+/// # Errors
+///
+/// The journal could not be read, or an entry is not of a known shape.
+pub fn first(folder: &Path, from: u64, limit: usize) -> anyhow::Result<Vec<(u64, Entry)>> {
+    let mut reader = Reader::open(folder, from).context("couldn't read the audit journal")?;
+    let mut entries = Vec::new();
+    while entries.len() < limit
+        && let Some(entry) = reader.next().context("couldn't read the audit journal")?
+    {
+        entries.push((entry.sequence, decode(&entry)?));
+    }
+    Ok(entries)
+}
+
+/// Reads an entry of the journal.
+///
+/// # Errors
+///
+/// It is of a kind or a shape that this program does not know.
+pub fn decode(entry: &vedette_journal::Entry) -> anyhow::Result<Entry> {
+    let sequence = entry.sequence;
+    anyhow::ensure!(
+        entry.kind == KIND_JSON,
+        "audit entry {sequence} has kind {}, which this program does not know",
+        entry.kind
+    );
+    serde_json::from_slice(&entry.payload).with_context(|| format!("couldn't read audit entry {sequence}"))
+}
+
 fn walk(
     folder: &Path,
     from: u64,
@@ -415,15 +446,7 @@ fn walk(
     }
     let mut reader = Reader::open(folder, from).context("couldn't read the audit journal")?;
     while let Some(entry) = reader.next_below(below).context("couldn't read the audit journal")? {
-        anyhow::ensure!(
-            entry.kind == KIND_JSON,
-            "audit entry {} has kind {}, which this program does not know",
-            entry.sequence,
-            entry.kind
-        );
-        let decoded: Entry = serde_json::from_slice(&entry.payload)
-            .with_context(|| format!("couldn't read audit entry {}", entry.sequence))?;
-        each(entry.sequence, decoded)?;
+        each(entry.sequence, decode(&entry)?)?;
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ const fn route(method: Method, path: &'static str, access: Access, within: Durat
 }
 
 /// All entrances.
-pub const ROUTES: [Route; 30] = {
+pub const ROUTES: [Route; 31] = {
     use Access::{Administer, Approve, Open, Publish, Read};
     [
         route(Method::GET, "/api/v1/health", Open, SOON),
@@ -140,6 +140,7 @@ pub const ROUTES: [Route; 30] = {
         route(Method::GET, "/api/v1/devices/{device}/assignment", Read, SOON),
         route(Method::PUT, "/api/v1/devices/{device}/assignment", Approve, SOON),
         route(Method::GET, "/api/v1/devices/{device}/checkpoints", Read, SOON),
+        route(Method::GET, "/api/v1/devices/{device}/tree/{epoch}/{size}", Read, SOON),
         route(Method::POST, "/api/v1/devices/{device}/release", Approve, SOON),
         route(Method::GET, "/api/v1/anomalies", Read, SOON),
         route(Method::GET, "/api/v1/anomalies/{device}/{epoch}/{sequence}", Read, SOON),

@@ -33,7 +33,7 @@ use self::{
     name = "vedette",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline."
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline; `audit verify` has more."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -141,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<(), Fault> {
         Command::WhoScored(args) => {
             online(cli.server, async |client| anomalies::who_scored(args, &client, screen).await)
         }
+        Command::Audit(verb) if verb.is_local() => audit::run_local(verb, screen),
         Command::Audit(verb) => online(cli.server, async |client| audit::run(verb, &client, screen).await),
         Command::Tokens(verb) => online(cli.server, async |client| tokens::run(verb, &client, screen).await),
     }
@@ -210,6 +211,14 @@ mod tests {
             "who-scored box-1/1/server#1742",
             "audit list --after 3",
             "audit export",
+            "audit list --folder state",
+            "audit export --folder state/audit --bundle audit.bundle",
+            "audit verify",
+            "audit verify --checkpoint old.note --save new.note",
+            "audit verify --folder state --key audit.key --checkpoint old.note --json",
+            "audit verify audit.bundle --key K",
+            "audit verify box.bundle --device box-1",
+            "devices release box-1 --reason cloned",
             "tokens create --name ci --role publisher",
             "tokens list",
             "tokens revoke 0123456789abcdef",
@@ -224,9 +233,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_usage() {
-        for line in
-            ["devices assign box-1", "models diff pump 1", "devices assign BOX server=pump@2", "backtest --data d.csv"]
-        {
+        for line in [
+            "devices assign box-1",
+            "devices release box-1",
+            "audit export --bundle f",
+            "audit verify b --folder f",
+            "models diff pump 1",
+            "devices assign BOX server=pump@2",
+            "backtest --data d.csv",
+        ] {
             let error = Cli::try_parse_from(std::iter::once("vedette").chain(line.split(' '))).unwrap_err();
             assert!(!matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{line}");
             assert_eq!(error.exit_code(), 2, "{line}");

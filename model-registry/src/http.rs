@@ -101,6 +101,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(devices::at))
         .routes(routes!(devices::assignment, devices::assign))
         .routes(routes!(devices::checkpoints))
+        .routes(routes!(devices::tree))
         .routes(routes!(devices::release))
         .routes(routes!(anomalies::list))
         .routes(routes!(anomalies::show))

@@ -34,9 +34,11 @@ use tokio::sync::broadcast;
 use vedette_protocol::id::{DeviceId, Digest};
 use vedette_protocol::key::{SigningKey, Trust};
 
+pub(crate) use self::audited::view as audit_view;
 pub use self::checkpoint::Fork;
 pub use self::error::Error;
 pub use self::indexed::Received;
+pub(crate) use self::indexed::read_record;
 pub use self::ingest::{Batch, Ingested};
 use self::state::State;
 use crate::blobs::Blobs;

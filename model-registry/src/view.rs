@@ -15,7 +15,7 @@ use crate::auth::Role;
 pub use anomaly::{AnomalyQuery, AnomalyView, ProofView, SignalShare, SignedView, VerdictView, WhoScored};
 pub use device::{
     AssignRequest, AssignmentView, AtQuery, CheckpointView, DeviceAt, DeviceView, JournalView, QuarantineView, RanView,
-    ReleaseRequest, SlotView, StatusView, StreamView,
+    ReleaseRequest, SlotView, StatusView, StreamView, TreeView,
 };
 pub use model::{AliasRequest, BlobView, ModelSummary, PushRequest, Trial, VersionDetail, VersionSummary};
 

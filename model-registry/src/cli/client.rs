@@ -60,6 +60,14 @@ impl Client {
         read(response).await
     }
 
+    /// `HEAD`: whether it is there.
+    ///
+    /// # Errors
+    /// Offline, or what the registry answered.
+    pub async fn head(&self, path: &[&str]) -> Result<(), Fault> {
+        self.send(self.request(Method::HEAD, path)?).await.map(drop)
+    }
+
     /// All entries of a paged list, up to `limit`.
     ///
     /// # Errors

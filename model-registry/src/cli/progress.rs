@@ -17,6 +17,13 @@ pub fn rows(what: &'static str) -> ProgressBar {
     styled(bar, what, "{spinner} {msg} {human_pos} rows, {per_sec}")
 }
 
+/// A bar that counts records of a log whose length is not known; silent when standard error is no terminal.
+#[must_use]
+pub fn records(what: &'static str) -> ProgressBar {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    styled(bar, what, "{spinner} {msg} {human_pos} records, {per_sec}")
+}
+
 fn bar(total: u64, what: &'static str, template: &str) -> ProgressBar {
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
     styled(bar, what, template)

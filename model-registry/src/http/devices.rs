@@ -11,6 +11,7 @@ use super::{App, verb};
 use crate::registry::anomalies::time;
 use crate::view::{
     AssignRequest, AssignmentView, AtQuery, CheckpointView, DeviceAt, DeviceView, Page, Problem, ReleaseRequest,
+    TreeView,
 };
 
 type Answer<T> = Result<axum::Json<T>, Failure>;
@@ -77,6 +78,27 @@ pub async fn assign(
 pub async fn checkpoints(State(app): State<App>, Path(Named { device }): Path<Named>) -> Answer<Page<CheckpointView>> {
     let items = verb(&app, move |registry| registry.checkpoints(&device)).await?;
     Ok(axum::Json(Page { items, next: None }))
+}
+
+/// `{device}/{epoch}/{size}`
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Begun {
+    /// The device.
+    #[param(value_type = String)]
+    device: DeviceId,
+    /// The epoch of its journal.
+    epoch: u64,
+    /// How many records, from the first.
+    size: u64,
+}
+
+/// The Merkle tree that the registry's own copies make of the first records of a journal.
+#[utoipa::path(get, path = "/devices/{device}/tree/{epoch}/{size}", tag = "devices", operation_id = "show_tree", params(Begun), responses(
+    (status = 200, body = TreeView),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "records among them are not here")))]
+pub async fn tree(State(app): State<App>, Path(Begun { device, epoch, size }): Path<Begun>) -> Answer<TreeView> {
+    Ok(axum::Json(verb(&app, move |registry| registry.tree(&device, epoch, size)).await?))
 }
 
 /// Lifts the quarantine of a device: its pinned key and its checkpoints are forgotten.

@@ -1,10 +1,7 @@
 //! Reading the audit journal.
 
-use std::ops::Range;
-use std::path::Path;
-
 use anyhow::Context;
-use vedette_journal::{Frontier, Hash, Reader, consistency_ranges, leaf};
+use vedette_journal::{Hash, Proofs};
 use vedette_protocol::time::format_ms;
 
 use super::anomalies::page_limit;
@@ -42,25 +39,15 @@ impl Registry {
                 "`from` is {from}: the audit journal has {size} entries, give 1 to {size}"
             )));
         }
-        let proof = consistency(self.state().audit_folder(), from, size)?;
+        let proofs = Proofs::open(self.state().audit_folder()).context("couldn't read the audit journal")?;
+        let proof = proofs.consistency(from, size).context("couldn't prove the audit journal")?;
         let proof = proof.iter().map(Hash::to_string).collect();
         Ok(AuditProofView { from, size, proof, key: key.to_string(), note: signed.note })
     }
 }
 
-fn consistency(folder: &Path, from: u64, size: u64) -> anyhow::Result<Vec<Hash>> {
-    let mut parts: Vec<(Range<u64>, Frontier)> =
-        consistency_ranges(from, size).into_iter().map(|range| (range, Frontier::default())).collect();
-    let mut reader = Reader::open(folder, 0).context("couldn't read the audit journal")?;
-    while let Some(entry) = reader.next_below(size).context("couldn't read the audit journal")? {
-        if let Some((_, tree)) = parts.iter_mut().find(|(range, _)| range.contains(&entry.sequence)) {
-            tree.push(leaf(&entry.payload));
-        }
-    }
-    Ok(parts.into_iter().map(|(_, tree)| tree.root()).collect())
-}
-
-fn view(sequence: u64, entry: &Entry) -> Result<AuditView> {
+/// An entry as the API shows it.
+pub(crate) fn view(sequence: u64, entry: &Entry) -> Result<AuditView> {
     let mut change = serde_json::to_value(&entry.change).context("couldn't encode an audit entry")?;
     // The hash of a token is no secret, but nobody who reads the log has a use for it.
     if let Some(fields) = change.as_object_mut() {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use vedette_journal::{Frontier, Hash, inclusion_ranges, node, verify_inclusion};
-use vedette_protocol::id::RecordId;
+use vedette_journal::{Frontier, Hash, empty_root, inclusion_ranges, node, verify_inclusion};
+use vedette_protocol::id::{DeviceId, RecordId};
 
 use super::device_log::DeviceLog;
 use super::{Error, Registry, Result};
-use crate::view::{ProofView, SignedView};
+use crate::view::{ProofView, SignedView, TreeView};
 
 impl Registry {
     /// Proves that a record is in the last signed tree of its journal.
@@ -48,6 +48,25 @@ impl Registry {
             key,
             note: log.tree.note,
         })
+    }
+
+    /// The tree that our own copies make of the first `size` records of a device's journal.
+    ///
+    /// # Errors
+    ///
+    /// Records among them are not here.
+    pub fn tree(&self, device: &DeviceId, epoch: u64, size: u64) -> Result<TreeView> {
+        let log = self.device_log(device, epoch)?;
+        if size > log.progress.upto {
+            return Err(Error::NotFound(format!(
+                "{} records of epoch {epoch} of `{device}` have come, {size} were asked for",
+                log.progress.upto
+            )));
+        }
+        let id = RecordId { device: device.clone(), epoch, sequence: 0 };
+        let known = Known::of(&log.tree.adopted);
+        let root = if size == 0 { empty_root() } else { self.subtree(&id, 0..size, &known)? };
+        Ok(TreeView { epoch, size, root: root.to_string() })
     }
 
     /// Whether a signed checkpoint covers a record, as far as our own copies show.

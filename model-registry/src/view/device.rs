@@ -74,6 +74,17 @@ pub struct CheckpointView {
     pub note: String,
 }
 
+/// The tree that the registry's own copies make of the first records of a device's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TreeView {
+    /// The journal's epoch.
+    pub epoch: u64,
+    /// Records in the tree.
+    pub size: u64,
+    /// Its Merkle root (RFC 6962, SHA-256), hexadecimal.
+    pub root: String,
+}
+
 /// The body of `POST /devices/{device}/release`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -114,6 +114,8 @@ async fn what_the_server_answers_has_the_shape_that_the_document_says() {
         ("/api/v1/audit/proof", "/api/v1/audit/proof?from=1".to_owned(), "200"),
         ("/api/v1/audit/proof", "/api/v1/audit/proof?from=0".to_owned(), "400"),
         ("/api/v1/devices/{device}/checkpoints", "/api/v1/devices/box/checkpoints".to_owned(), "200"),
+        ("/api/v1/devices/{device}/tree/{epoch}/{size}", "/api/v1/devices/box/tree/77/4".to_owned(), "200"),
+        ("/api/v1/devices/{device}/tree/{epoch}/{size}", "/api/v1/devices/box/tree/77/6".to_owned(), "404"),
         ("/api/v1/anomalies/{device}/{epoch}/{sequence}/proof", "/api/v1/anomalies/box/77/3/proof".to_owned(), "200"),
         ("/api/v1/anomalies/{device}/{epoch}/{sequence}/proof", "/api/v1/anomalies/box-1/1/2/proof".to_owned(), "404"),
     ] {

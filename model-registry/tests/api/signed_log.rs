@@ -38,13 +38,17 @@ impl Signer {
     }
 
     /// The same device a second time: its folder copied as it is, its key, its memory.
-    fn copied(&self) -> Signer {
+    pub(crate) fn copied(&self) -> Signer {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
         Signer { journal: open(folder.path()), folder, key: SigningKey::from_seed(&[3; 32]), from: self.from }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn key(&self) -> String {
@@ -88,6 +92,11 @@ impl Signer {
             proof: ranges.map(|range| digest(&self.frontier(range.start, range.end).root())).collect(),
             frontier: frontier.nodes().iter().map(digest).collect(),
         }
+    }
+
+    /// Signs its log for itself; the note stands behind the next records.
+    pub(crate) fn sign(&mut self) {
+        self.journal.checkpoint(&format!("vedette/box/{EPOCH}"), &self.key).unwrap();
     }
 
     /// Sends the records from `from` on with a checkpoint of all that there is, and listens.

@@ -8,7 +8,7 @@ use vedette_protocol::key::SigningKey;
 
 use crate::kit::{Scratch, Served};
 
-fn vedette() -> Command {
+pub(crate) fn vedette() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vedette"));
     for name in ["VEDETTE_URL", "VEDETTE_TOKEN", "VEDETTE_TOKEN_FILE"] {
         command.env_remove(name);
@@ -18,26 +18,26 @@ fn vedette() -> Command {
 }
 
 /// The tool with a token, off the runtime that the registry runs on.
-async fn run(served: &Served, token: &str, args: &[&str]) -> Output {
+pub(crate) async fn run(served: &Served, token: &str, args: &[&str]) -> Output {
     let mut command = vedette();
     command.env("VEDETTE_URL", &served.url).env("VEDETTE_TOKEN", token).args(args);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub(crate) fn out(output: &Output) -> String {
     assert_eq!(code(output), 0, "{}", err(output));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub(crate) fn lines(output: &Output) -> Vec<Value> {
     out(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -151,8 +151,12 @@ pub struct Sync {
     pub window: u32,
     /// After this a message is sent again.
     pub ack_timeout: Duration,
+    /// Records a second of what had waited for the connection.
+    pub backlog_rate: u32,
     /// The first connection waits a random part of this.
     pub reconnect_initial_spread: Duration,
+    /// After a good connection was lost, the waits begin with a random part of this.
+    pub reconnect_spread: Duration,
     /// The longest wait between two attempts to connect.
     pub reconnect_cap: Duration,
     /// How often the device says what it runs.
@@ -319,6 +323,7 @@ fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, SettingsError> {
         batch_records: number(place, "sync.batch_records", raw.batch_records, 128, 1..=1024)?,
         window: number(place, "sync.window", raw.window, 8, 1..=64)?,
         ack_timeout: duration(place, "sync.ack_timeout", raw.ack_timeout, 10_000, 1_000..=10 * MINUTE)?,
+        backlog_rate: number(place, "sync.backlog_rate", raw.backlog_rate, 5_000, 1..=1_000_000)?,
         reconnect_initial_spread: duration(
             place,
             "sync.reconnect_initial_spread",
@@ -326,6 +331,7 @@ fn sync(raw: &RawSync, place: &Place<'_>) -> Result<Sync, SettingsError> {
             10_000,
             0..=HOUR,
         )?,
+        reconnect_spread: duration(place, "sync.reconnect_spread", raw.reconnect_spread, 30_000, 0..=HOUR)?,
         reconnect_cap: duration(place, "sync.reconnect_cap", raw.reconnect_cap, 5 * MINUTE, 1_000..=HOUR)?,
         status_interval: duration(place, "sync.status_interval", raw.status_interval, 30_000, 1_000..=HOUR)?,
     })

@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS, StateError,
-    SubscribeFilter,
+    SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Broker;
 
-/// A dead peer is noticed after one and a half of these.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How often we ask the broker whether it is there. A dead peer is noticed when a question has no answer by the time of
+/// the next one: after one to two of these, 40 s at most. The broker notices us after one and a half.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Publishes without PUBACK. Packet ids wrap here, and a broker that skips one acknowledgement blocks the id: so it is
 /// larger than all that we ever have under way (64 batches, 4 requests, a birth, a status).
@@ -53,6 +54,8 @@ pub struct Options {
     pub will: Option<Will>,
     /// The largest packet, both ways, bytes. A larger one ends the connection.
     pub packet_bytes_max: usize,
+    /// How often the broker is asked whether it is there, at least 1 s; [`KEEP_ALIVE`] but for tests.
+    pub keep_alive: Duration,
 }
 
 /// A last will, always retained.
@@ -78,6 +81,8 @@ pub enum Retain {
 pub enum Event {
     /// The broker let us in; subscribe now.
     Connected,
+    /// The broker's answer to the oldest [`Publisher::subscribe`] without one: for each filter whether it is heard.
+    Subscribed(Vec<bool>),
     /// A message arrived.
     Message {
         /// Its topic.
@@ -150,7 +155,7 @@ pub fn connect(options: Options) -> (Publisher, Events) {
 fn raw_options(options: Options) -> MqttOptions {
     let mut raw = MqttOptions::new(options.client_id, options.broker.host, options.broker.port);
     raw.set_clean_session(true)
-        .set_keep_alive(KEEP_ALIVE)
+        .set_keep_alive(options.keep_alive)
         .set_inflight(INFLIGHT)
         .set_max_packet_size(options.packet_bytes_max, options.packet_bytes_max);
     if let Some(Will { topic, payload }) = options.will {
@@ -166,6 +171,10 @@ async fn drive(mut event_loop: EventLoop, arriving: mpsc::Sender<Event>) {
             Ok(rumqttc::Event::Incoming(Packet::ConnAck(_))) => Event::Connected,
             Ok(rumqttc::Event::Incoming(Packet::Publish(publish))) => {
                 Event::Message { topic: publish.topic, payload: publish.payload.to_vec() }
+            }
+            Ok(rumqttc::Event::Incoming(Packet::SubAck(answer))) => {
+                let heard = |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+                Event::Subscribed(answer.return_codes.iter().map(heard).collect())
             }
             Ok(rumqttc::Event::Incoming(_) | rumqttc::Event::Outgoing(_)) => continue,
             Err(error) => Event::Lost(why(error)),

@@ -119,8 +119,14 @@ pub(super) struct RawSync {
     pub(super) window: Option<u32>,
     /// A message not acknowledged by the registry within this time is sent again, 1s to 10m. Default 10s.
     pub(super) ack_timeout: Option<DurationText>,
+    /// Records a second of what had waited for the connection, 1 to 1000000; what is new goes first. Default 5000.
+    pub(super) backlog_rate: Option<u32>,
     /// Each start waits a random part of this before it connects, 0s to 1h. Default 10s.
     pub(super) reconnect_initial_spread: Option<DurationText>,
+    /// After a connection that held was lost, and after a minute without one, the waits begin with a random part of this
+    /// and double: a whole fleet loses its broker in the same second, and 10,000 devices need 30s at 333 a second. 0s to
+    /// 1h, and never longer than the cap. Default 30s.
+    pub(super) reconnect_spread: Option<DurationText>,
     /// The longest wait between two attempts to connect, 1s to 1h. Default 5m.
     pub(super) reconnect_cap: Option<DurationText>,
     /// How often the device says what it runs, 1s to 1h. Default 30s.

@@ -14,7 +14,7 @@ use super::message::{self, MESSAGE_BYTES_MAX};
 use super::{Doing, Ended, Feed, schema};
 use crate::backoff::{Backoff, draw};
 use crate::config;
-use crate::mqtt::{Event, Events, Options, Publisher, connect};
+use crate::mqtt::{Event, Events, KEEP_ALIVE, Options, Publisher, connect};
 
 /// The broker is local: it is back soon or was never there.
 const RECONNECT_FIRST: Duration = Duration::from_millis(500);
@@ -74,6 +74,7 @@ impl Mqtt {
             will: None,
             // A sample and what MQTT puts around it.
             packet_bytes_max: MESSAGE_BYTES_MAX + 1024,
+            keep_alive: KEEP_ALIVE,
         }
     }
 }
@@ -101,6 +102,11 @@ impl Listener<'_> {
                     }
                     backoff.worked();
                     self.feed.report.set(Doing::Running);
+                }
+                Event::Subscribed(heard) => {
+                    if heard.contains(&false) {
+                        return Ok(format!("the broker does not let us hear {}", self.source.settings.topic));
+                    }
                 }
                 Event::Message { topic, payload } => self.take(&topic, &payload).await?,
                 Event::Lost(why) => return Ok(why.to_string()),

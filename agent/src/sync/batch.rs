@@ -1,4 +1,8 @@
-//! Reads the journal into batches that fit one message.
+//! Reads the journal into batches that fit one message and say which records are gone for good.
+//!
+//! A record is gone for good when the journal goes on behind it: then it is rotten, thinned or pruned. A read that fails
+//! says nothing about what is there, and neither does an end that comes too early: then there is no batch, and the
+//! caller asks again later. A hole is believed when a second look, with a new reader, shows the same.
 
 use std::path::PathBuf;
 
@@ -8,11 +12,25 @@ use vedette_protocol::id::DeviceId;
 use vedette_protocol::limit::MAX_BATCH_BYTES;
 use vedette_protocol::message::JournalBatch;
 
-/// Bytes of a batch beside its records: three field names, the device (64), the epoch, the list's head.
-const FRAME_BYTES: usize = 128;
+/// Bytes of a batch beside its records: field names, the device (64), the epoch, the span, the list's head.
+const FRAME_BYTES: usize = 192;
 
 /// Bytes of a record beside its payload: the pair's head (1), its sequence (9), the byte string's head (5).
 const RECORD_FRAME_BYTES: usize = 15;
+
+/// Which records a batch is to have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// The first.
+    pub(super) from: u64,
+    /// None from here on.
+    pub(super) below: u64,
+    /// Records below are durable.
+    pub(super) committed: u64,
+    pub(super) records_max: usize,
+    /// Bytes of the message that are not for records.
+    pub(super) reserved_bytes: usize,
+}
 
 /// A cursor in the journal that stops where a batch is full.
 #[derive(Debug)]
@@ -20,32 +38,66 @@ pub(super) struct Batches {
     folder: PathBuf,
     device: DeviceId,
     epoch: u64,
-    records_max: usize,
     reader: Option<Reader>,
-    /// Read already, and found too large for the batch before.
+    /// Read already, and not for the batch before.
     held: Option<Entry>,
 }
 
 /// A batch, and the first sequence behind it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Batch {
     pub(super) message: JournalBatch,
     pub(super) end: u64,
 }
 
 impl Batches {
-    pub(super) fn new(folder: PathBuf, device: DeviceId, epoch: u64, records_max: usize) -> Self {
-        Self { folder, device, epoch, records_max, reader: None, held: None }
+    pub(super) fn new(folder: PathBuf, device: DeviceId, epoch: u64) -> Self {
+        Self { folder, device, epoch, reader: None, held: None }
     }
 
-    /// The records from `from` on, below `below`, as many as fit; `None` when there are none that can be read.
-    pub(super) fn read(&mut self, from: u64, below: u64) -> Result<Option<Batch>, ReadError> {
+    /// As many of the asked records as fit; `None` when nothing can be said about the first one now.
+    pub(super) fn read(&mut self, asked: Asked) -> Result<Option<Batch>, ReadError> {
+        let first = self.look(asked)?;
+        if first.as_ref().is_none_or(Batch::is_whole) {
+            return Ok(first);
+        }
+        self.forget();
+        let second = self.look(asked)?;
+        Ok(if first == second { second } else { None })
+    }
+
+    fn look(&mut self, asked: Asked) -> Result<Option<Batch>, ReadError> {
+        let looked = self.collect(asked);
+        if looked.is_err() {
+            self.forget();
+        }
+        let (records, end) = looked?;
+        if end <= asked.from {
+            return Ok(None);
+        }
+        let span = Some((asked.from, end));
+        Ok(Some(Batch {
+            message: JournalBatch { span, ..JournalBatch::new(self.device.clone(), self.epoch, records) },
+            end,
+        }))
+    }
+
+    fn collect(&mut self, asked: Asked) -> Result<(Vec<(u64, Bytes)>, u64), ReadError> {
         let mut records = Vec::new();
-        let mut bytes = FRAME_BYTES;
-        let mut end = from;
-        self.go_to(from)?;
-        while records.len() < self.records_max {
-            let Some(entry) = self.next(below)? else { break };
+        let mut bytes = FRAME_BYTES + asked.reserved_bytes;
+        let mut end = asked.from;
+        self.go_to(asked.from)?;
+        while records.len() < asked.records_max {
+            let Some(entry) = self.next(asked.committed)? else {
+                // The reader passes over what was pruned without giving a record.
+                end = end.max(self.position().min(asked.below));
+                break;
+            };
+            if entry.sequence >= asked.below {
+                self.held = Some(entry);
+                end = asked.below;
+                break;
+            }
             let size = entry.payload.len() + RECORD_FRAME_BYTES;
             if FRAME_BYTES + size > MAX_BATCH_BYTES {
                 // Nothing of ours is so long; it must not stop what comes behind it.
@@ -54,6 +106,7 @@ impl Batches {
                     bytes = entry.payload.len(),
                     "a journal record is too long to be sent and stays here"
                 );
+                end = entry.sequence + 1;
                 continue;
             }
             if bytes + size > MAX_BATCH_BYTES {
@@ -64,10 +117,7 @@ impl Batches {
             end = entry.sequence + 1;
             records.push((entry.sequence, Bytes(entry.payload)));
         }
-        if records.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Batch { message: JournalBatch::new(self.device.clone(), self.epoch, records), end }))
+        Ok((records, end))
     }
 
     fn next(&mut self, below: u64) -> Result<Option<Entry>, ReadError> {
@@ -78,6 +128,10 @@ impl Batches {
             Some(reader) => reader.next_below(below),
             None => Ok(None),
         }
+    }
+
+    fn position(&self) -> u64 {
+        self.reader.as_ref().map_or(0, Reader::position)
     }
 
     /// Puts the cursor at `from`, unless it stands there.
@@ -92,6 +146,19 @@ impl Batches {
             None => self.reader = Some(Reader::open(&self.folder, from)?),
         }
         Ok(())
+    }
+
+    /// The next look is a new one.
+    fn forget(&mut self) {
+        (self.reader, self.held) = (None, None);
+    }
+}
+
+impl Batch {
+    /// Whether it has a record for each sequence that it speaks for.
+    fn is_whole(&self) -> bool {
+        let (from, below) = self.message.span.unwrap_or_default();
+        below - from == self.message.records.len() as u64
     }
 }
 
@@ -120,10 +187,18 @@ mod tests {
         journal
     }
 
-    fn all(batches: &mut Batches, below: u64) -> Vec<Batch> {
+    fn asked(from: u64, below: u64, records_max: usize) -> Asked {
+        Asked { from, below, committed: below, records_max, reserved_bytes: 0 }
+    }
+
+    fn batches(folder: &std::path::Path) -> Batches {
+        Batches::new(folder.to_owned(), "box".parse().unwrap(), 7)
+    }
+
+    fn all(batches: &mut Batches, below: u64, records_max: usize) -> Vec<Batch> {
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(batch) = batches.read(from, below).unwrap() {
+        while let Some(batch) = batches.read(asked(from, below, records_max)).unwrap() {
             from = batch.end;
             found.push(batch);
         }
@@ -135,8 +210,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sizes: Vec<usize> = (0..200).map(|n| (n * 97) % 5000).collect();
         let _journal = journal(dir.path(), &sizes);
-        let mut batches = Batches::new(dir.path().to_owned(), "box".parse().unwrap(), 7, 1000);
-        let found = all(&mut batches, 200);
+        let mut batches = batches(dir.path());
+        let found = all(&mut batches, 200, 1000);
         assert!(found.len() > 3);
         let sequences: Vec<u64> =
             found.iter().flat_map(|batch| batch.message.records.iter().map(|(n, _)| *n)).collect();
@@ -152,8 +227,8 @@ mod tests {
     fn nothing_is_read_that_is_not_durable_and_no_more_records_than_asked() {
         let dir = tempfile::tempdir().unwrap();
         let _journal = journal(dir.path(), &[10; 20]);
-        let mut batches = Batches::new(dir.path().to_owned(), "box".parse().unwrap(), 7, 4);
-        let ends: Vec<u64> = all(&mut batches, 10).iter().map(|batch| batch.end).collect();
+        let mut batches = batches(dir.path());
+        let ends: Vec<u64> = all(&mut batches, 10, 4).iter().map(|batch| batch.end).collect();
         assert_eq!(ends, [4, 8, 10]);
     }
 
@@ -161,19 +236,19 @@ mod tests {
     fn going_back_reads_the_same_again() {
         let dir = tempfile::tempdir().unwrap();
         let _journal = journal(dir.path(), &[30_000; 6]);
-        let mut batches = Batches::new(dir.path().to_owned(), "box".parse().unwrap(), 7, 100);
-        let first = batches.read(0, 6).unwrap().unwrap();
+        let mut batches = batches(dir.path());
+        let first = batches.read(asked(0, 6, 100)).unwrap().unwrap();
         assert_eq!(first.end, 2);
-        batches.read(2, 6).unwrap().unwrap();
-        assert_eq!(batches.read(0, 6).unwrap().unwrap().message, first.message);
+        batches.read(asked(2, 6, 100)).unwrap().unwrap();
+        assert_eq!(batches.read(asked(0, 6, 100)).unwrap().unwrap().message, first.message);
     }
 
     #[test]
     fn a_record_that_fits_no_message_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         let _journal = journal(dir.path(), &[10, 65_536, 10]);
-        let mut batches = Batches::new(dir.path().to_owned(), "box".parse().unwrap(), 7, 100);
-        let batch = batches.read(0, 3).unwrap().unwrap();
+        let mut batches = batches(dir.path());
+        let batch = batches.read(asked(0, 3, 100)).unwrap().unwrap();
         assert_eq!((batch.message.records.len(), batch.end), (2, 3));
     }
 }

@@ -1,67 +1,157 @@
 //! Which journal records are under way to the registry. Pure: the journal and the clock are the caller's.
 //!
-//! The cursor (`acked`) moves only when the registry says that it has everything below a sequence. Batches go out in
-//! order, at most a window of them; when no acknowledgement comes in time, sending goes back to the cursor with a single
-//! batch and twice the patience, until one is acknowledged. So nothing is lost by any failure between the two journals,
-//! and a silent registry costs one batch every few minutes.
+//! # Two lanes
+//!
+//! What is durable when a connection begins is its *backlog*; what comes later is *live* and goes first, so that news
+//! never waits behind a week of history. The backlog is paced (records a second, and at most three quarters of the
+//! window) and its batches are marked late. Control records that stand behind a burst are sent ahead of it (`ahead`),
+//! and once more in their place.
+//!
+//! # The cursor
+//!
+//! `acked` moves only when the registry says that it has everything below. What it says to hold beyond is not sent
+//! again, as long as the list of those ranges has room. When no answer comes in time, sending goes back to the cursor
+//! with a single batch and twice the patience, until one is answered: nothing is lost by any failure between the two
+//! journals, and a silent registry costs one batch every few minutes.
+//!
+//! # A registry that refuses
+//!
+//! A device in quarantine keeps everything and sends one small batch every [`REFUSED_PAUSE`], to learn when it is over.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use vedette_protocol::message::BatchAck;
+
+use super::ranges::Ranges;
+
 /// The longest patience with a silent registry.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
+
+/// Between two batches to a registry that takes nothing from this device.
+pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
+/// Ranges beyond the cursor that are known to be there: 64 x 16 B. When full, the lowest is forgotten; if sending goes
+/// back over it, it is sent again.
+pub(super) const HELD_RANGES_MAX: usize = 64;
+
+/// What the backlog may catch up at once after a pause of ours: one slice of its pace.
+const PACE_SLICE: Duration = Duration::from_millis(50);
+
+/// How records are sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Batches under way at once.
+    pub(super) window: usize,
+    /// After this a batch without an answer is sent again.
+    pub(super) ack_timeout: Duration,
+    /// Records of the backlog a second.
+    pub(super) backlog_rate: u32,
+}
+
+/// What a batch is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What came since the connection began.
+    Live,
+    /// What had waited for it.
+    Backlog,
+}
+
+/// The batch to send next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) lane: Lane,
+    /// Its first sequence.
+    pub(super) from: u64,
+    /// The first sequence that is not its business.
+    pub(super) below: u64,
+    /// Only to ask whether the registry takes something again.
+    pub(super) small: bool,
+}
 
 /// What an acknowledgement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acked {
     /// The cursor moved to this sequence.
     Moved(u64),
-    /// Nothing new.
+    /// Nothing new about the cursor.
     Nothing,
-    /// It speaks of another journal, or of records that were never sent: not ours.
+    /// The registry has more of this journal than this journal.
+    Ahead(u64),
+    /// It speaks of another journal: not ours.
     Foreign,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
+    lane: Lane,
+    from: u64,
     end: u64,
     sent: Instant,
+}
+
+/// Where a lane stands.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// Where its next batch begins.
+    next: u64,
+    /// The journal gave nothing there: not before this moment again.
+    resume: Option<Instant>,
 }
 
 /// The window over the journal.
 #[derive(Debug)]
 pub(super) struct Outbox {
     epoch: u64,
+    limits: Limits,
     /// The registry has everything below.
     acked: u64,
-    /// Where the next batch begins.
-    next: u64,
     /// Records below are durable and may be sent.
     committed: u64,
+    /// Records below are backlog, from here on they are live.
+    boundary: u64,
+    live: Position,
+    backlog: Position,
+    /// When the backlog's pace allows its next batch.
+    paced_until: Option<Instant>,
     under_way: VecDeque<UnderWay>,
-    window: usize,
-    window_max: usize,
+    held: Ranges,
+    /// Nobody answered in time: one batch from the cursor, until somebody does.
+    probing: bool,
     patience: Duration,
-    ack_timeout: Duration,
+    /// When the cursor moved last, or the connection began.
+    moved: Option<Instant>,
     /// The registry said that it has less than it once acknowledged; believed when it stays so.
-    regressed: Option<u64>,
+    regressed: Option<(u64, Instant)>,
+    refused: Option<String>,
+    refused_until: Option<Instant>,
     resent: u64,
+    late: u64,
 }
 
 impl Outbox {
-    pub(super) fn new(epoch: u64, acked: u64, window: usize, ack_timeout: Duration) -> Self {
+    pub(super) fn new(epoch: u64, acked: u64, limits: Limits) -> Self {
+        let start = Position { next: acked, resume: None };
         Self {
             epoch,
+            limits,
             acked,
-            next: acked,
             committed: acked,
-            under_way: VecDeque::with_capacity(window),
-            window,
-            window_max: window,
-            patience: ack_timeout,
-            ack_timeout,
+            boundary: acked,
+            live: start,
+            backlog: start,
+            paced_until: None,
+            under_way: VecDeque::with_capacity(limits.window),
+            held: Ranges::new(HELD_RANGES_MAX),
+            probing: false,
+            patience: limits.ack_timeout,
+            moved: None,
             regressed: None,
+            refused: None,
+            refused_until: None,
             resent: 0,
+            late: 0,
         }
     }
 
@@ -69,9 +159,47 @@ impl Outbox {
         self.acked
     }
 
+    /// Records that the registry does not have, as far as we know.
+    pub(super) fn waiting(&self) -> u64 {
+        self.committed.saturating_sub(self.acked).saturating_sub(self.held.count())
+    }
+
+    /// Ranges beyond the cursor that the registry has.
+    pub(super) fn held_ranges(&self) -> usize {
+        self.held.len()
+    }
+
     /// Batches sent once more because no acknowledgement came.
     pub(super) fn resent(&self) -> u64 {
         self.resent
+    }
+
+    /// Records sent as late since the start; those sent again count again.
+    pub(super) fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// Why the registry takes nothing from this device.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// Everything below has been sent on this connection, or is in the registry.
+    pub(super) fn sent_below(&self) -> u64 {
+        match self.open(Lane::Backlog) {
+            Some((from, _)) => from,
+            None => self.open(Lane::Live).map_or(self.committed, |(from, _)| from),
+        }
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.open(Lane::Live).is_none() && self.open(Lane::Backlog).is_none()
+    }
+
+    /// Whether nothing waits for an answer either.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.is_all_sent()
     }
 
     /// Records below this sequence are durable now.
@@ -79,167 +207,194 @@ impl Outbox {
         self.committed = self.committed.max(committed);
     }
 
-    /// The records to send next: from here, below there.
-    pub(super) fn wanted(&self) -> Option<(u64, u64)> {
-        (self.under_way.len() < self.window && self.next < self.committed).then_some((self.next, self.committed))
+    /// A connection begins: what is durable now is its backlog, and nothing is under way.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.boundary = self.committed;
+        self.moved = Some(now);
+        self.rewind();
     }
 
-    /// A batch that ends before `end` was handed to the broker.
-    pub(super) fn sent(&mut self, end: u64, now: Instant) {
-        self.next = self.next.max(end);
-        self.under_way.push_back(UnderWay { end, sent: now });
+    /// The connection is over.
+    pub(super) fn disconnected(&mut self) {
+        self.moved = None;
+        self.rewind();
     }
 
-    /// The registry has everything of `epoch` below `upto`.
-    pub(super) fn acknowledged(&mut self, epoch: u64, upto: u64) -> Acked {
-        if epoch != self.epoch || upto > self.committed {
+    /// The batch to send next.
+    pub(super) fn wanted(&self, now: Instant) -> Option<Wanted> {
+        let window = if self.refused.is_some() || self.probing { 1 } else { self.limits.window };
+        if self.moved.is_none() || self.under_way.len() >= window || is_ahead(self.refused_until, now) {
+            return None;
+        }
+        let want = |lane: Lane| {
+            if is_ahead(self.position(lane).resume, now) {
+                return None;
+            }
+            let (from, below) = self.open(lane)?;
+            Some(Wanted { lane, from, below, small: self.refused.is_some() })
+        };
+        // An acknowledgement names a few ranges beyond the cursor at most: what surely has an answer begins at the cursor.
+        if self.probing {
+            return want(Lane::Backlog).or_else(|| want(Lane::Live));
+        }
+        want(Lane::Live).or_else(|| if self.backlog_may_go(now) { want(Lane::Backlog) } else { None })
+    }
+
+    fn backlog_may_go(&self, now: Instant) -> bool {
+        // A quarter of the window is kept for live batches, unless there is only one place.
+        let window = self.limits.window;
+        let share = window - (window / 4).max(usize::from(window > 1));
+        let under_way = self.under_way.iter().filter(|batch| batch.lane == Lane::Backlog).count();
+        under_way < share && !is_ahead(self.paced_until, now)
+    }
+
+    /// What a lane has left to send: from here, below there.
+    fn open(&self, lane: Lane) -> Option<(u64, u64)> {
+        let end = match lane {
+            Lane::Live => self.committed,
+            Lane::Backlog => self.boundary,
+        };
+        let (from, held) = self.held.open_from(self.position(lane).next.max(self.acked));
+        (from < end).then(|| (from, held.map_or(end, |held| held.min(end))))
+    }
+
+    fn position(&self, lane: Lane) -> &Position {
+        match lane {
+            Lane::Live => &self.live,
+            Lane::Backlog => &self.backlog,
+        }
+    }
+
+    fn position_mut(&mut self, lane: Lane) -> &mut Position {
+        match lane {
+            Lane::Live => &mut self.live,
+            Lane::Backlog => &mut self.backlog,
+        }
+    }
+
+    /// A batch that speaks for `[from, end)` and has so many records was handed to the broker.
+    pub(super) fn sent(&mut self, lane: Lane, from: u64, end: u64, records: usize, now: Instant) {
+        let position = self.position_mut(lane);
+        (position.next, position.resume) = (position.next.max(end), None);
+        self.under_way.push_back(UnderWay { lane, from, end, sent: now });
+        if lane == Lane::Backlog {
+            self.late = self.late.saturating_add(records as u64);
+            let takes = Duration::from_secs(1).mul_f64(records as f64 / f64::from(self.limits.backlog_rate.max(1)));
+            let slice = now.checked_sub(PACE_SLICE).unwrap_or(now);
+            self.paced_until = Some(self.paced_until.map_or(slice, |paced| paced.max(slice)) + takes);
+        }
+    }
+
+    /// The journal gave nothing for the wanted batch: the lane waits.
+    pub(super) fn stalled(&mut self, lane: Lane, until: Instant) {
+        self.position_mut(lane).resume = Some(until);
+    }
+
+    /// The registry's answer.
+    pub(super) fn acknowledged(&mut self, ack: &BatchAck, now: Instant) -> Acked {
+        if ack.epoch != self.epoch {
             return Acked::Foreign;
         }
-        if upto < self.acked {
-            self.regressed = Some(upto);
+        if ack.upto > self.committed {
+            return Acked::Ahead(ack.upto);
+        }
+        self.note_refusal(ack.refused.as_ref(), now);
+        if ack.upto < self.acked {
+            let since = self.regressed.map_or(now, |(_, since)| since);
+            self.regressed = Some((ack.upto, since));
             return Acked::Nothing;
         }
         self.regressed = None;
-        if upto == self.acked {
-            return Acked::Nothing;
-        }
-        self.acked = upto;
-        self.next = self.next.max(upto);
-        self.under_way.retain(|batch| batch.end > upto);
-        (self.window, self.patience) = (self.window_max, self.ack_timeout);
-        Acked::Moved(upto)
-    }
-
-    /// When the oldest batch has waited too long.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.under_way.front().map(|oldest| oldest.sent + self.patience)
-    }
-
-    /// Goes back to the cursor when the oldest batch has waited too long.
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some(upto) = self.regressed.take() {
-                self.acked = upto;
+        let moved = ack.upto > self.acked;
+        self.acked = ack.upto;
+        self.held.forget_below(ack.upto);
+        for (from, below) in &ack.held {
+            if let Some((from, below)) = self.held.insert((*from).max(ack.upto), (*below).min(self.committed)) {
+                tracing::debug!(from, below, "forgot a range that the registry holds: there are too many");
             }
-            self.resent = self.resent.saturating_add(self.under_way.len() as u64);
-            self.rewind();
-            self.window = 1;
-            self.patience = (self.patience * 2).min(PATIENCE_MAX.max(self.ack_timeout));
+        }
+        let before = self.under_way.len();
+        let (held, acked) = (&self.held, self.acked);
+        self.under_way.retain(|batch| !held.cover(batch.from.max(acked), batch.end));
+        if moved || self.under_way.len() < before {
+            (self.probing, self.patience) = (false, self.limits.ack_timeout);
+        }
+        if moved {
+            self.moved = self.moved.map(|_| now);
+            return Acked::Moved(ack.upto);
+        }
+        Acked::Nothing
+    }
+
+    fn note_refusal(&mut self, refused: Option<&String>, now: Instant) {
+        match refused {
+            Some(why) => {
+                // Each answer to a probe begins a pause; stray ones do not make it longer.
+                if !is_ahead(self.refused_until, now) {
+                    self.refused_until = Some(now + REFUSED_PAUSE);
+                }
+                self.refused = Some(why.clone());
+                self.rewind();
+            }
+            None => (self.refused, self.refused_until) = (None, None),
         }
     }
 
-    /// The connection is new: whatever was under way is not any more.
-    pub(super) fn rewind(&mut self) {
-        self.next = self.acked;
+    /// When to come back with [`Outbox::expire`] or [`Outbox::wanted`].
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.moved?;
+        let oldest = self.under_way.front().map(|oldest| oldest.sent + self.patience);
+        let regressed = self.regressed.map(|(_, since)| since + self.patience);
+        let stuck = self.stuck_since().map(|since| since + self.patience);
+        let later = [self.paced_until, self.refused_until, self.live.resume, self.backlog.resume];
+        let later = later.into_iter().flatten().filter(|at| *at > now);
+        [oldest, regressed, stuck].into_iter().flatten().chain(later).min()
+    }
+
+    /// Since when the first missing record is neither under way nor waiting to be sent: what the registry once said
+    /// to hold it does not hold any more.
+    fn stuck_since(&self) -> Option<Instant> {
+        let comes = self.under_way.iter().any(|batch| (batch.from..batch.end).contains(&self.acked));
+        let waits = [Lane::Backlog, Lane::Live].into_iter().filter_map(|lane| self.open(lane));
+        let missing = self.acked < self.committed && !comes && !waits.into_iter().any(|(from, _)| from == self.acked);
+        if missing && self.refused.is_none() { self.moved } else { None }
+    }
+
+    /// Goes back to the cursor when something has waited too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let over = |since: Instant| since + self.patience <= now;
+        let regressed = self.regressed.filter(|(_, since)| over(*since));
+        let stuck = self.stuck_since().is_some_and(over);
+        let late = self.under_way.front().is_some_and(|oldest| over(oldest.sent));
+        if regressed.is_none() && !stuck && !late {
+            return;
+        }
+        // A regression that stood while a batch waited in vain is believed with it.
+        if let Some((upto, _)) = self.regressed.take() {
+            self.acked = upto;
+            self.held.clear();
+        }
+        if stuck {
+            self.held.clear();
+        }
+        self.moved = self.moved.map(|_| now);
+        self.resent = self.resent.saturating_add(self.under_way.len() as u64);
+        self.rewind();
+        self.probing = true;
+        self.patience = (self.patience * 2).min(PATIENCE_MAX.max(self.limits.ack_timeout));
+    }
+
+    /// Whatever was under way is not any more.
+    fn rewind(&mut self) {
+        self.backlog = Position { next: self.acked, resume: None };
+        self.live = Position { next: self.boundary.max(self.acked), resume: None };
         self.under_way.clear();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(10);
-
-    fn outbox(window: usize, committed: u64) -> Outbox {
-        let mut outbox = Outbox::new(7, 0, window, TIMEOUT);
-        outbox.committed(committed);
-        outbox
-    }
-
-    #[test]
-    fn only_durable_records_are_sent_and_no_more_than_a_window() {
-        let now = Instant::now();
-        let mut outbox = outbox(2, 100);
-        assert_eq!(outbox.wanted(), Some((0, 100)));
-        outbox.sent(10, now);
-        assert_eq!(outbox.wanted(), Some((10, 100)));
-        outbox.sent(20, now);
-        assert_eq!(outbox.wanted(), None, "the window is full");
-        assert_eq!(outbox.acknowledged(7, 10), Acked::Moved(10));
-        assert_eq!(outbox.wanted(), Some((20, 100)));
-        outbox.sent(100, now);
-        assert_eq!(outbox.acknowledged(7, 100), Acked::Moved(100));
-        assert_eq!(outbox.wanted(), None, "nothing more is durable");
-    }
-
-    #[test]
-    fn the_cursor_moves_only_on_an_acknowledgement_of_this_journal() {
-        let mut outbox = outbox(4, 50);
-        outbox.sent(50, Instant::now());
-        assert_eq!(outbox.acknowledged(8, 50), Acked::Foreign, "another epoch");
-        assert_eq!(outbox.acknowledged(7, 51), Acked::Foreign, "more than there is");
-        assert_eq!(outbox.acked(), 0);
-        assert_eq!(outbox.acknowledged(7, 50), Acked::Moved(50));
-        assert_eq!(outbox.acknowledged(7, 50), Acked::Nothing, "twice is once");
-    }
-
-    #[test]
-    fn a_silent_registry_is_asked_again_with_one_batch_and_doubled_patience() {
-        let now = Instant::now();
-        let mut outbox = outbox(4, 40);
-        for end in [10, 20, 30, 40] {
-            outbox.sent(end, now);
-        }
-        outbox.expire(now + TIMEOUT - Duration::from_millis(1));
-        assert_eq!(outbox.wanted(), None, "not yet");
-        outbox.expire(now + TIMEOUT);
-        assert_eq!((outbox.wanted(), outbox.resent()), (Some((0, 40)), 4));
-        outbox.sent(10, now + TIMEOUT);
-        assert_eq!(outbox.wanted(), None, "one batch until an answer comes");
-        assert_eq!(outbox.deadline(), Some(now + TIMEOUT + 2 * TIMEOUT));
-        assert_eq!(outbox.acknowledged(7, 10), Acked::Moved(10));
-        outbox.sent(20, now + TIMEOUT);
-        assert_eq!(outbox.wanted(), Some((20, 40)), "the window is open again");
-    }
-
-    #[test]
-    fn patience_has_an_end() {
-        let mut now = Instant::now();
-        let mut outbox = outbox(1, 10);
-        for _ in 0..20 {
-            outbox.sent(10, now);
-            now = outbox.deadline().unwrap_or(now);
-            outbox.expire(now);
-        }
-        outbox.sent(10, now);
-        assert_eq!(outbox.deadline(), Some(now + PATIENCE_MAX));
-    }
-
-    #[test]
-    fn a_new_connection_sends_again_from_the_cursor() {
-        let now = Instant::now();
-        let mut outbox = outbox(4, 40);
-        outbox.sent(10, now);
-        outbox.sent(20, now);
-        assert_eq!(outbox.acknowledged(7, 10), Acked::Moved(10));
-        outbox.rewind();
-        assert_eq!((outbox.wanted(), outbox.deadline()), (Some((10, 40)), None));
-    }
-
-    #[test]
-    fn a_late_acknowledgement_after_going_back_is_still_good() {
-        let now = Instant::now();
-        let mut outbox = outbox(4, 40);
-        outbox.sent(10, now);
-        outbox.sent(20, now);
-        outbox.expire(now + TIMEOUT);
-        assert_eq!(outbox.acknowledged(7, 20), Acked::Moved(20));
-        assert_eq!(outbox.wanted(), Some((20, 40)));
-    }
-
-    #[test]
-    fn a_registry_that_lost_records_gets_them_again_but_a_stale_answer_changes_nothing() {
-        let now = Instant::now();
-        let mut outbox = outbox(4, 40);
-        outbox.sent(20, now);
-        assert_eq!(outbox.acknowledged(7, 20), Acked::Moved(20));
-        outbox.sent(30, now);
-        assert_eq!(outbox.acknowledged(7, 5), Acked::Nothing);
-        assert_eq!(outbox.acknowledged(7, 30), Acked::Moved(30), "it was only late");
-        outbox.sent(40, now);
-        assert_eq!(outbox.acknowledged(7, 5), Acked::Nothing);
-        outbox.expire(now + TIMEOUT);
-        assert_eq!(outbox.wanted(), Some((5, 40)), "it really has no more");
-    }
+fn is_ahead(moment: Option<Instant>, now: Instant) -> bool {
+    moment.is_some_and(|moment| moment > now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,8 +44,8 @@ impl Reporter {
         }
     }
 
-    /// How we do.
-    pub(super) fn status(&self, deploy: &deploy::View, acked: u64) -> Status {
+    /// How we do; `talk` says what is wrong with the talk itself.
+    pub(super) fn status(&self, deploy: &deploy::View, acked: u64, talk: Option<String>) -> Status {
         let report = self.recorder.report();
         let lanes = self.board.lanes();
         Status {
@@ -59,7 +59,7 @@ impl Reporter {
             rows: lanes.iter().map(|lane| lane.rows()).sum(),
             anomalies: lanes.iter().map(|lane| lane.anomalies()).sum(),
             dropped: lanes.iter().map(|lane| lane.dropped()).sum::<u64>() + report.lost,
-            degraded: degraded(report.degraded, deploy),
+            degraded: degraded(report.degraded.or(talk), deploy),
             memory_bytes: resident_bytes(),
             uptime_s: self.clock.uptime().as_secs(),
         }
@@ -77,7 +77,7 @@ impl Reporter {
     }
 }
 
-/// Why we do less than we should: the disk first, then a refused assignment, then a model that does not come.
+/// Why we do less than we should: the disk first, then the talk, then a refused assignment, then a model that does not come.
 fn degraded(disk: Option<String>, deploy: &deploy::View) -> Option<String> {
     let refusal = || deploy.refusal.as_ref().map(|why| format!("an assignment was refused: {why}"));
     let waiting =

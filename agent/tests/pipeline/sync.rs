@@ -144,7 +144,7 @@ impl Device {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let text = "device = \"box\"\nstate = \"state\"\n[sync]\nbatch_records = 32\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n[[stream]]\nname = \"server\"\nsource = \"host\"\n";
+        let text = "device = \"box\"\nstate = \"state\"\n[sync]\nbatch_records = 32\nwindow = 12\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n[[stream]]\nname = \"server\"\nsource = \"host\"\n";
         std::fs::write(dir.path().join("agent.toml"), text).unwrap();
         let config = config::load(&dir.path().join("agent.toml")).unwrap();
         let (clock, state) = (Clock::start().unwrap(), State::open(&config.state).unwrap());

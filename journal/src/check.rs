@@ -4,12 +4,12 @@
 //! A hole makes the tree a guess (the lost leaves), until an anchor or a header behind it says what the tree was. What
 //! the log says *after* it is held against the guess only if it agrees; what a signed checkpoint says always counts.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::merkle::{self, Frontier, Hash};
 use crate::note::{NoteError, PublicKey};
+use crate::past::Past;
 
 /// Holes named one by one in a report; beyond that they are counted.
 pub(crate) const GAPS_NAMED_MAX: usize = 64;
@@ -17,12 +17,6 @@ pub(crate) const GAPS_NAMED_MAX: usize = 64;
 /// Lost leaves that a guess is made of: more than a segment of usual size can have held. A larger hole leaves the tree
 /// unknown until the log says it.
 const LOST_GUESSED_MAX: u64 = 1 << 20;
-
-/// Leaves in one piece of the past; so many at most are hashed again to know an earlier root.
-const PIECE_LEAVES: usize = 256;
-/// Pieces kept: a checkpoint stands in the log at most one group behind what it is about, and a group is due at 64
-/// records. 64 pieces are 16,384 records and 0.6 MiB.
-const PIECES: usize = 64;
 
 /// What a log's own hashes say about records, and what the records say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -384,55 +378,5 @@ impl<'a> Check<'a> {
 
     fn is_sure(&self, size: u64) -> bool {
         size <= self.guessed_from
-    }
-}
-
-/// The last leaves and the trees that they were added to, so that the root at a recent size can be told.
-#[derive(Debug, Default)]
-struct Past {
-    pieces: VecDeque<Piece>,
-}
-
-#[derive(Debug)]
-struct Piece {
-    before: Frontier,
-    leaves: Vec<Hash>,
-}
-
-impl Past {
-    /// Adds the leaf that comes behind the tree `before`.
-    fn push(&mut self, leaf: Hash, before: &Frontier) {
-        if self.pieces.back().is_none_or(|newest| newest.leaves.len() == PIECE_LEAVES) {
-            if self.pieces.len() == PIECES {
-                self.pieces.pop_front();
-            }
-            self.pieces.push_back(Piece::behind(before.clone()));
-        }
-        if let Some(newest) = self.pieces.back_mut() {
-            newest.leaves.push(leaf);
-        }
-    }
-
-    fn root(&self, size: u64) -> Option<Hash> {
-        let piece = self.pieces.iter().rev().find(|piece| piece.before.size() <= size)?;
-        let leaves = usize::try_from(size - piece.before.size()).ok()?;
-        (leaves <= piece.leaves.len()).then(|| piece.tree_with(leaves).root())
-    }
-
-    fn leaf(&self, sequence: u64) -> Option<Hash> {
-        let piece = self.pieces.iter().rev().find(|piece| piece.before.size() <= sequence)?;
-        piece.leaves.get(usize::try_from(sequence - piece.before.size()).ok()?).copied()
-    }
-}
-
-impl Piece {
-    fn behind(before: Frontier) -> Self {
-        Self { before, leaves: Vec::with_capacity(PIECE_LEAVES) }
-    }
-
-    fn tree_with(&self, leaves: usize) -> Frontier {
-        let mut tree = self.before.clone();
-        self.leaves[..leaves].iter().for_each(|leaf| tree.push(*leaf));
-        tree
     }
 }

@@ -94,16 +94,25 @@ impl Folder {
         self.sync()
     }
 
-    /// Renames a segment that nothing can be read from, so that it is kept and in nobody's way; returns its new path.
-    pub(crate) fn set_aside(&self, index: u32) -> io::Result<PathBuf> {
+    /// A name beside the segment's own under which a copy of it is kept.
+    pub(crate) fn beside(&self, index: u32) -> io::Result<PathBuf> {
+        self.free_name(index, SUFFIX_DAMAGED)
+    }
+
+    /// A name for the segment that nobody has: numbers may begin again, and what was kept before is kept on.
+    fn free_name(&self, index: u32, suffix: &str) -> io::Result<PathBuf> {
         let taken = self.disk.list(&self.path)?;
-        // Numbers may begin again; what was set aside before is kept as well.
         let mut names = (0u32..).map(|again| match again {
-            0 => format!("{PREFIX}{index:08x}{SUFFIX}{SUFFIX_UNREADABLE}"),
-            again => format!("{PREFIX}{index:08x}{SUFFIX}{SUFFIX_UNREADABLE}.{again}"),
+            0 => format!("{PREFIX}{index:08x}{SUFFIX}{suffix}"),
+            again => format!("{PREFIX}{index:08x}{SUFFIX}{suffix}.{again}"),
         });
         let name = names.find(|name| !taken.iter().any(|other| other == name.as_str())).unwrap_or_default();
-        let to = self.path.join(name);
+        Ok(self.path.join(name))
+    }
+
+    /// Renames a segment that nothing can be read from, so that it is kept and in nobody's way; returns its new path.
+    pub(crate) fn set_aside(&self, index: u32) -> io::Result<PathBuf> {
+        let to = self.free_name(index, SUFFIX_UNREADABLE)?;
         self.disk.rename(&self.segment(index), &to)?;
         self.sync()?;
         Ok(to)

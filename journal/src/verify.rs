@@ -74,6 +74,23 @@ pub struct Report {
     pub tree: Option<Frontier>,
 }
 
+/// Kinds of findings, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Finding {
+    /// Two histories under one name.
+    Fork,
+    /// A checkpoint that the key did not sign.
+    BadSignature,
+    /// Something is not what its hash or its checksum says.
+    Mismatch,
+    /// A bundle lacks something, or the checkpoint from elsewhere couldn't be compared.
+    Incomplete,
+    /// Records are missing.
+    Gap,
+    /// An unfinished write at the end.
+    Torn,
+}
+
 /// What a bundle lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -93,10 +110,24 @@ impl Report {
     /// Nothing is wrong with it: no damage, no gap, nothing altered, nothing contradicted. An unfinished write at its
     /// end is damage in this sense; files that do not belong there are not.
     pub fn is_sound(&self) -> bool {
-        let whole = self.lost == 0 && self.torn_bytes == 0 && self.damaged_bytes == 0 && self.header_damage == 0;
-        let true_to_itself = self.mismatch.is_none() && self.bad_signature.is_none() && self.fork.is_none();
-        let complete = self.incomplete.is_none() && self.strangers.is_empty();
-        whole && true_to_itself && complete && matches!(self.earlier, None | Some(Earlier::Extended))
+        self.worst().is_none()
+    }
+
+    /// The worst of what was found: what a program should tell its caller. `None` when the report is sound.
+    pub fn worst(&self) -> Option<Finding> {
+        let damaged = self.damaged_bytes > 0 || self.header_damage > 0 || !self.strangers.is_empty();
+        let unproven = matches!(self.earlier, Some(Earlier::Unknown { .. } | Earlier::Stranger { .. }));
+        [
+            (self.fork.is_some(), Finding::Fork),
+            (self.bad_signature.is_some(), Finding::BadSignature),
+            (self.mismatch.is_some(), Finding::Mismatch),
+            (self.incomplete.is_some() || unproven, Finding::Incomplete),
+            (self.lost > 0, Finding::Gap),
+            (damaged, Finding::Mismatch),
+            (self.torn_bytes > 0, Finding::Torn),
+        ]
+        .into_iter()
+        .find_map(|(found, finding)| found.then_some(finding))
     }
 
     /// Takes over what the check found.

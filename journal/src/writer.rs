@@ -393,7 +393,7 @@ fn anchor_bytes(tree: &Frontier) -> u64 {
 }
 
 /// Makes the folder if need be, takes its lock and clears what a cut left half made.
-fn take_folder(folder: &Folder) -> Result<Box<dyn DiskFile>, OpenError> {
+pub(crate) fn take_folder(folder: &Folder) -> Result<Box<dyn DiskFile>, OpenError> {
     let at = |source| OpenError::at(folder, folder.path(), source);
     folder.make().map_err(at)?;
     match folder.lock().map_err(at)? {

@@ -1,5 +1,8 @@
 //! The talk with the registry, against a broker of a few lines that does whatever a test wants.
 
+#[path = "sync_hostile.rs"]
+mod hostile;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,15 +34,23 @@ const PING: u8 = 12;
 struct Peer {
     socket: TcpStream,
     subscribed: BTreeSet<String>,
+    /// Topics that the device may not hear.
+    refused: BTreeSet<&'static str>,
 }
 
 impl Peer {
     async fn accept(listener: &TcpListener) -> Self {
+        let mut peer = Self::admit(listener).await;
+        peer.socket.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        peer
+    }
+
+    /// A connection that has had no answer yet.
+    async fn admit(listener: &TcpListener) -> Self {
         let (socket, _) = listener.accept().await.unwrap();
-        let mut peer = Self { socket, subscribed: BTreeSet::new() };
+        let mut peer = Self { socket, subscribed: BTreeSet::new(), refused: BTreeSet::new() };
         let (kind, _) = peer.packet().await;
         assert_eq!(kind >> 4, CONNECT);
-        peer.socket.write_all(&[0x20, 2, 0, 0]).await.unwrap();
         peer
     }
 
@@ -74,9 +85,10 @@ impl Peer {
                     let mut answer = vec![0x90, 2, body[0], body[1]];
                     while !rest.is_empty() {
                         let (topic, behind) = text(rest);
-                        self.subscribed.insert(topic.rsplit('/').next().unwrap().to_owned());
+                        let level = topic.rsplit('/').next().unwrap();
                         rest = &behind[1..];
-                        answer.push(1);
+                        answer.push(if self.refused.contains(level) { 0x80 } else { 1 });
+                        self.subscribed.insert(level.to_owned());
                         answer[1] += 1;
                     }
                     self.socket.write_all(&answer).await.unwrap();
@@ -132,9 +144,9 @@ struct Device {
     view: watch::Receiver<View>,
     stop: CancellationToken,
     talk: JoinHandle<()>,
+    assigned: mpsc::Receiver<Vec<u8>>,
     _ends: (
         watch::Sender<vedette_agent::deploy::View>,
-        mpsc::Receiver<Vec<u8>>,
         mpsc::Receiver<vedette_protocol::message::Chunk>,
         mpsc::Sender<vedette_protocol::message::ArtifactRequest>,
     ),
@@ -186,7 +198,8 @@ impl Device {
             view,
             stop,
             talk,
-            _ends: (deploy_out, assigned, arriving, asked),
+            assigned,
+            _ends: (deploy_out, arriving, asked),
         }
     }
 

@@ -14,18 +14,16 @@
 //! [`AuditLog::append`] is durable when it returns. One writer (the journal's lock is the registry's lock on its state
 //! folder); readers need none and use [`list`].
 
+mod entry;
+pub mod harm;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use serde::{Deserialize, Serialize};
-use vedette_journal::{Journal, OpenError, Options, PublicKey, Reader, Signed, SigningKey};
-use vedette_protocol::id::{DeviceId, Digest, ModelName, ModelRef, ModelVersion, StreamName};
-use vedette_protocol::manifest::Blob;
+use vedette_journal::{Journal, OpenError, Options, PublicKey, Reader, Signed, SigningKey, verify};
 
-use crate::auth::Role;
-use crate::registry::Fork;
-use crate::view::{SlotView, Trial};
+pub use self::entry::{AssignCause, Assigned, Change, DeviceStep, Entry, Evidence, Published, Quarantined};
 
 /// The journal's kind byte of an [`Entry`] in JSON.
 const KIND_JSON: u8 = 1;
@@ -34,219 +32,11 @@ const KIND_JSON: u8 = 1;
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// A checkpoint costs a write and a sync; entries may come by the hundred.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// A log up to this size is verified whole at each start: a fleet's decade, read in a third of a second. A larger one is
+/// verified by hand; its newest segment is looked at in any case.
+const VERIFIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The journal's signing key, beside its folder.
 pub const KEY_FILE: &str = "audit.key";
-
-/// One entry: who changed what, and when by the registry's clock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Unix ms.
-    pub at: i64,
-    /// `token:<name>`, `device:<id>`, `offline` or `registry`.
-    pub by: String,
-    /// What changed.
-    pub change: Change,
-}
-
-/// A change of state. Carries all that [`crate::registry`] needs to make the state again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Change {
-    /// A version of a model was admitted.
-    Published(Box<Published>),
-    /// An alias points to a version now.
-    AliasSet {
-        /// The model.
-        name: ModelName,
-        /// The alias.
-        alias: ModelName,
-        /// Where it points now.
-        version: ModelVersion,
-        /// Where it pointed before.
-        previous: Option<ModelVersion>,
-    },
-    /// An alias is gone.
-    AliasRemoved {
-        /// The model.
-        name: ModelName,
-        /// The alias.
-        alias: ModelName,
-        /// Where it pointed.
-        version: ModelVersion,
-    },
-    /// A device shall run this from now on.
-    Assigned(Assigned),
-    /// A device reported that it runs a version, after its own trial.
-    Committed(DeviceStep),
-    /// A device reported that it refused a version.
-    Refused(DeviceStep),
-    /// A device's first checkpoint came, and its key is the device's from now on.
-    KeyPinned {
-        /// The device.
-        device: DeviceId,
-        /// The Ed25519 public key, base64.
-        key: String,
-        /// The checkpoint, a signed note.
-        note: String,
-    },
-    /// A device's log has two histories: nothing of it is taken any more.
-    Quarantined(Box<Quarantined>),
-    /// Somebody looked and lifted the quarantine of a device.
-    Released {
-        /// The device.
-        device: DeviceId,
-        /// Why, in their words.
-        reason: String,
-        /// Per epoch the sequence below which what is here may be of two histories.
-        floors: Vec<(u64, u64)>,
-    },
-    /// A device said that records are gone for good, and its journal is taken without them.
-    RecordsAbsent {
-        /// The device.
-        device: DeviceId,
-        /// The epoch of its journal.
-        epoch: u64,
-        /// The first one.
-        from: u64,
-        /// The first behind the last one.
-        below: u64,
-        /// How many of that range.
-        count: u64,
-    },
-    /// A token was made.
-    TokenCreated {
-        /// Its id.
-        id: String,
-        /// Its name.
-        name: String,
-        /// What it may do.
-        role: Role,
-        /// SHA-256 of the secret.
-        hash: Digest,
-    },
-    /// A token is no longer valid.
-    TokenRevoked {
-        /// Its id.
-        id: String,
-        /// Its name.
-        name: String,
-        /// SHA-256 of the secret.
-        hash: Digest,
-    },
-}
-
-/// An admitted version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
-    /// `name@version`.
-    pub model: ModelRef,
-    /// Digest of the manifest's payload.
-    pub manifest: Digest,
-    /// The signed envelope around the manifest, as a file.
-    pub envelope: Blob,
-    /// The lineage, as a file.
-    pub lineage: Blob,
-    /// The ONNX file.
-    pub artifact: Blob,
-    /// The self-test vectors.
-    pub selftest: Blob,
-    /// `autoencoder`, `forecaster` or `score`.
-    pub scoring: String,
-    /// Lowest version of this name that may still run.
-    pub floor: ModelVersion,
-    /// The version it was made from.
-    pub parent: Option<ModelVersion>,
-    /// Who made it (lineage).
-    pub author: String,
-    /// Why (lineage).
-    pub reason: String,
-    /// What the trial measured.
-    pub trial: Trial,
-}
-
-/// An assignment as it was signed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assigned {
-    /// The device.
-    pub device: DeviceId,
-    /// Its version.
-    pub version: u64,
-    /// Why it was made.
-    pub cause: AssignCause,
-    /// Unix ms.
-    pub issued_ms: i64,
-    /// Unix ms.
-    pub expires_ms: i64,
-    /// Model per stream, by stream.
-    pub slots: Vec<SlotView>,
-    /// The signed envelope, base64.
-    pub envelope: String,
-}
-
-/// Why an assignment was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AssignCause {
-    /// Somebody asked for it.
-    Asked,
-    /// The one before, with the same slots, was about to expire.
-    Renewed,
-}
-
-/// A device whose log has two histories, and both of them as far as they are here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// The device.
-    pub device: DeviceId,
-    /// The epoch of the journal.
-    pub epoch: u64,
-    /// How it shows.
-    pub fork: Fork,
-    /// The same as a sentence.
-    pub detail: String,
-    /// What is here.
-    pub held: Evidence,
-    /// What came.
-    pub offered: Evidence,
-}
-
-/// One of two histories: a signed checkpoint, a record, or the tree that our copies make.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The key that the checkpoint was held against, base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// A checkpoint as it was signed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// A record's bytes, base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub record: Option<String>,
-    /// Records in our copies' tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Its root in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<String>,
-}
-
-/// What a device reported about a version, and the record that says so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceStep {
-    /// The device.
-    pub device: DeviceId,
-    /// The stream.
-    pub stream: StreamName,
-    /// The model.
-    pub model: ModelRef,
-    /// The manifest's digest.
-    pub manifest: Digest,
-    /// `device/epoch/sequence`.
-    pub record: String,
-    /// Why, where it refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
 
 /// The one writer of the audit journal. It signs what it holds: after a commit, at most every [`SIGN_EVERY`], when
 /// somebody asks, and at the end.
@@ -291,6 +81,9 @@ impl AuditLog {
         let path = folder.with_file_name(KEY_FILE);
         let key = SigningKey::load_or_create(&path)
             .with_context(|| format!("couldn't use the key of the audit journal, {}", path.display()))?;
+        if journal.segments() as u64 * SEGMENT_BYTES <= VERIFIED_BYTES_MAX {
+            tell_harm(folder, &key.public());
+        }
         Ok(AuditLog { journal: Some(journal), folder: folder.to_owned(), key, signed: None })
     }
 
@@ -376,6 +169,21 @@ impl AuditLog {
     /// The journal could not be read, an entry is not of a known shape, or `each` failed.
     pub fn replay(&self, from: u64, each: impl FnMut(u64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
         walk(&self.folder, from, self.next_sequence(), each)
+    }
+}
+
+/// Says loudly what is wrong with the log. The registry runs all the same: it is needed, and nothing heals by waiting.
+fn tell_harm(folder: &Path, key: &PublicKey) {
+    match verify(folder, Some(key), &mut |_| {}) {
+        Ok(report) => {
+            for finding in harm::findings(&report) {
+                tracing::error!(
+                    folder = %folder.display(), finding = finding.text,
+                    "the audit journal is not what it was; keep a copy, and see `vedette audit verify --folder`"
+                );
+            }
+        }
+        Err(error) => tracing::error!(folder = %folder.display(), %error, "couldn't verify the audit journal"),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `--folder` reads the journal's folder itself, whether the registry runs, is down, or was never on this machine.
 
+mod models;
 mod verify;
 
 use std::fs::File;

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use vedette_journal::{
-    Against, Checkpoint, Earlier, Entry, Fork, Hash, PublicKey, Report, SigningKey, verify_bundle_against,
-    verify_consistency, verify_on,
+    Against, Checkpoint, Entry, Fork, Hash, PublicKey, Report, SigningKey, verify_bundle_against, verify_consistency,
+    verify_on,
 };
 use vedette_protocol::exit::Exit;
-use vedette_protocol::id::{DeviceId, Digest};
-use vedette_protocol::record::{Body, ScoredBy, Stage};
+use vedette_protocol::id::DeviceId;
 
 use super::folder_of;
-use crate::audit::{self, Change, DeviceStep, KEY_FILE};
+use super::models::{Models, manifest_of};
+use crate::audit::KEY_FILE;
+use crate::audit::harm::{Finding, findings};
 use crate::cli::Screen;
 use crate::cli::client::Client;
 use crate::cli::fault::Fault;
 use crate::cli::progress;
 use crate::cli::screen::{Format, facts, say, say_json};
-use crate::registry::read_record;
 use crate::view::{AuditProofView, CheckpointView, Page, TreeView};
 
 pub(super) const EXIT_CODES: &str = "Exit codes: 0 sound; 10 ends in an unfinished write, 11 entries are missing, \
@@ -54,19 +54,6 @@ pub struct Verify {
     /// Keep the registry's checkpoint in this file, for the next time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "folder"])]
     save: Option<PathBuf>,
-}
-
-/// Something that is wrong, in a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
-    exit: Exit,
-    text: String,
-}
-
-impl Finding {
-    fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into() }
-    }
 }
 
 /// What is told of a log, sound or not.
@@ -289,44 +276,6 @@ fn check_bundle(bundle: &Path, against: &Against<'_>, visit: &mut dyn FnMut(&Ent
     report.map_err(|error| Fault::failed(format!("{}: {error}", bundle.display())))
 }
 
-/// What is wrong with a log, the most serious first: what was altered comes before what is missing.
-fn findings(report: &Report) -> Vec<Finding> {
-    let mut found = Vec::new();
-    found.extend(report.mismatch.as_ref().map(|why| Finding::new(Exit::HashMismatch, why.to_string())));
-    found.extend(report.fork.as_ref().map(|why| Finding::new(Exit::Fork, why.to_string())));
-    if let Some(Earlier::Stranger { origin }) = &report.earlier {
-        let own = report.origin.as_deref().unwrap_or("a log that has signed nothing");
-        found.push(Finding::new(Exit::Fork, format!("the checkpoint given is of the log `{origin}`, this is `{own}`")));
-    }
-    found.extend(report.bad_signature.as_ref().map(|why| Finding::new(Exit::BadSignature, why.to_string())));
-    found.extend(report.incomplete.as_ref().map(|why| Finding::new(Exit::Incomplete, why.to_string())));
-    if report.lost > 0 {
-        let named: Vec<String> = report.gaps.iter().map(|gap| format!("{} to {}", gap.start, gap.end - 1)).collect();
-        let more = if report.gaps_unnamed > 0 {
-            format!(" and {} more stretches", report.gaps_unnamed)
-        } else {
-            String::new()
-        };
-        let text = format!("{} records are missing: {}{more}", report.lost, named.join(", "));
-        found.push(Finding::new(Exit::Gap, text));
-    } else if report.damaged_bytes > 0 || report.header_damage > 0 {
-        let text = format!(
-            "{} bytes and {} segment fronts are damaged; no record is lost by it",
-            report.damaged_bytes, report.header_damage
-        );
-        found.push(Finding::new(Exit::HashMismatch, text));
-    }
-    if report.torn_bytes > 0 {
-        let text = format!(
-            "it ends in an unfinished write of {} bytes behind record {}",
-            report.torn_bytes,
-            report.next_sequence.saturating_sub(1)
-        );
-        found.push(Finding::new(Exit::Torn, text));
-    }
-    found
-}
-
 fn told(report: &Report, place: &Path, key: Option<&PublicKey>, findings: Vec<Finding>) -> Told {
     let place = place.display().to_string();
     let log = report.origin.clone().unwrap_or_else(|| format!("epoch {}, nothing signed", report.epoch.unwrap_or(0)));
@@ -381,82 +330,6 @@ impl Told {
             None => Ok(()),
             Some(Finding { exit, text }) => Err(Fault { exit, message: format!("{}: {text}", self.place) }),
         }
-    }
-}
-
-/// Which models an audit journal has published, and the first one that it names without.
-#[derive(Default)]
-struct Models {
-    published: BTreeSet<Digest>,
-    unknown: Option<String>,
-    /// There are entries that are none of an audit journal.
-    others: bool,
-}
-
-impl Models {
-    fn note(&mut self, entry: &Entry) {
-        let decoded = match audit::decode(entry) {
-            Ok(decoded) => decoded,
-            // A bundle of a device holds other records.
-            Err(_) => {
-                self.others = true;
-                return;
-            }
-        };
-        match &decoded.change {
-            Change::Published(published) => drop(self.published.insert(published.manifest)),
-            Change::Assigned(assigned) => {
-                for slot in &assigned.slots {
-                    self.named(entry.sequence, "assigns", &slot.model.to_string(), &slot.manifest);
-                }
-            }
-            Change::Committed(DeviceStep { model, manifest, .. }) => {
-                self.named(entry.sequence, "says that a device runs", &model.to_string(), manifest);
-            }
-            Change::AliasSet { .. }
-            | Change::AliasRemoved { .. }
-            | Change::Refused(_)
-            | Change::KeyPinned { .. }
-            | Change::Quarantined(_)
-            | Change::Released { .. }
-            | Change::RecordsAbsent { .. }
-            | Change::TokenCreated { .. }
-            | Change::TokenRevoked { .. } => {}
-        }
-    }
-
-    fn named(&mut self, sequence: u64, what: &str, model: &str, manifest: &Digest) {
-        if !self.published.contains(manifest) {
-            self.unknown.get_or_insert_with(|| {
-                format!("entry {sequence} {what} {model} with manifest {manifest}, which no entry before it published")
-            });
-        }
-    }
-
-    /// Of a part of a log nobody can say what was published before it.
-    fn findings(self, first_sequence: u64) -> Option<Finding> {
-        let unknown = self.unknown.filter(|_| first_sequence == 0 && !self.others);
-        unknown.map(|text| Finding::new(Exit::UnknownModel, text))
-    }
-}
-
-/// The model that a device's record says it ran.
-fn manifest_of(entry: &Entry) -> Option<Digest> {
-    let by = match read_record(&entry.payload).ok()?.body {
-        Body::Anomaly(anomaly) => anomaly.by,
-        Body::Swap(swap) => swap.by,
-        Body::Deploy(step) => return (step.stage == Stage::Live).then_some(step.manifest),
-        Body::Boot { .. }
-        | Body::Gap { .. }
-        | Body::Clock { .. }
-        | Body::Config { .. }
-        | Body::Drop(_)
-        | Body::Verdict { .. }
-        | Body::Ack { .. } => return None,
-    };
-    match by {
-        ScoredBy::Model { manifest, .. } => Some(manifest),
-        ScoredBy::Baseline { version: _ } => None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use vedette_journal::{Checkpoint, Entry, Frontier, Journal, Reader, Signed, SigningKey, leaf, stat};
+use vedette_journal::{
+    Checkpoint, Entry, Frontier, Journal, Proofs, Reader, Signed, SigningKey, leaf, stat, verify, verify_consistency,
+};
 
 use crate::folder::{SEGMENT_DATA_AT, contents, options, scratch, segment_files};
 
@@ -133,6 +135,19 @@ fn check_what_is_there(folder: &Path, model: &Model) {
     assert_eq!(found, kept.cloned().collect::<Vec<_>>());
 }
 
+/// What an outsider can check on the folder alone: the notes in it, and that each signed tree grew out of the one before.
+fn check_proofs(folder: &Path, model: &Model, key: &SigningKey) {
+    let report = verify(folder, Some(&key.public()), &mut |_| ()).unwrap();
+    assert!(report.gaps.is_empty() && report.mismatch.is_none() && report.bad_signature.is_none(), "{report:?}");
+    let first = stat(folder).unwrap().first_sequence;
+    let proofs = Proofs::open(folder).unwrap();
+    let signed = || model.signed.iter().map(|one| &one.checkpoint).filter(|one| one.size >= first);
+    for (old, new) in signed().zip(signed().skip(1)) {
+        let proof = proofs.consistency(old.size, new.size).unwrap();
+        assert!(verify_consistency(old.size, &old.root, new.size, &new.root, &proof), "{old:?} {new:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -217,6 +232,7 @@ proptest! {
         }
         check_what_is_there(folder.path(), &model);
         model.check_signed();
+        check_proofs(folder.path(), &model, &key);
         prop_assert_eq!(follower.skipped(), 0);
     }
 }

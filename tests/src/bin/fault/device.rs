@@ -89,7 +89,7 @@ impl Device {
         std::fs::write(dir.join("load.csv"), rows())?;
         let config = format!(
             "[registry]\nbroker = \"{broker}\"\ntrust = \"keys/trust.toml\"\n\n\
-             [sync]\nstatus_interval = \"1s\"\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n\n{tables}\n\
+             [sync]\nstatus_interval = \"1s\"\nreconnect_initial_spread = \"0s\"\nreconnect_spread = \"0s\"\nreconnect_cap = \"1s\"\n\n{tables}\n\
              [[stream]]\nname = \"{STREAM}\"\nsource = \"replay\"\nfile = \"load.csv\"\nrepeat = true\nbaseline = false\n\
              start = \"2026-09-01T00:00:00Z\"\nstep = \"1s\"\nspeed = {rows_per_s}.0\nunits = {{ default = \"1\" }}\n"
         );

@@ -56,7 +56,13 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     let mut device = Device::new(&scratch.path().join("box"), Some(&state), &broker.url(), ROWS_PER_S, LIMITS)?;
     let mut row = Row::default();
     let first_row = fill_again_and_again(setting, &mut device, disk.path(), &mut row)?;
-    let rows = settle(&mut device, &mut uplink, &mut row)?;
+    let rows = match settle(&mut device, &mut uplink, &mut row) {
+        Ok(rows) => rows,
+        Err(error) => {
+            row.misses.push(format!("{error:#}"));
+            return Ok(row);
+        }
+    };
     account::check(&device.journal(), Keeps::Unacknowledged, &mut uplink.heard(), None, &mut row)?;
     add_up(first_row, rows, &uplink, &mut row);
     start_when_full(&mut device, disk.path(), &mut row)?;

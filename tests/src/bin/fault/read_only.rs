@@ -26,8 +26,11 @@ const ROWS_PER_S: u32 = 500;
 
 const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\n";
 
-/// How long the disk refuses, milliseconds: longer than the agent's status interval of a second.
-const REFUSES_MS: (u64, u64) = (1100, 1600);
+/// While the disk refuses, the device's status is published, every second.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);
+
+/// The disk refuses until that was seen, and so much longer at most, milliseconds.
+const LONGER_MS: u64 = 500;
 
 /// How soon a refusal shows in the status.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
@@ -79,9 +82,9 @@ fn refuse_again_and_again(
         let refusal = Refusal::begin(device.state())?;
         let shown = pulse.feel_until(device, SHOWN_WITHIN, |status| !status["degraded"].is_null())?;
         row.expect(shown.is_some(), || format!("the disk refuses, and the status does not say so (try {this})"));
-        pulse.feel_until(device, Duration::from_millis(random.between(REFUSES_MS.0, REFUSES_MS.1)), |_| false)?;
-        let heard = uplink.heard().statuses > statuses;
-        row.expect(heard, || format!("nothing was published while the disk refused (try {this})"));
+        let heard = pulse.feel_until(device, PUBLISHED_WITHIN, |_| uplink.heard().statuses > statuses)?;
+        row.expect(heard.is_some(), || format!("nothing was published while the disk refused (try {this})"));
+        pulse.feel_until(device, Duration::from_millis(random.below(LONGER_MS)), |_| false)?;
         refusal.end()?;
         match pulse.feel_until(device, WELL_WITHIN, is_well)? {
             Some(took) => slowest = slowest.max(took),
@@ -106,11 +109,11 @@ fn refuse_for_good(device: &mut Device, uplink: &mut Uplink, disk: &mut LoopDisk
     disk.give_up()?;
     let shown = pulse.feel_until(device, SHOWN_WITHIN, |status| !status["degraded"].is_null())?;
     row.expect(shown.is_some(), || "the file system is read-only, and the status does not say so".to_owned());
-    pulse.feel_until(device, Duration::from_millis(REFUSES_MS.1), |_| false)?;
+    let published = pulse.feel_until(device, PUBLISHED_WITHIN, |_| uplink.heard().statuses > statuses)?;
+    row.expect(published.is_some(), || "a read-only file system ended the publishing".to_owned());
     row.expect(pulse.longest() < GAP_MAX, || {
         format!("on a read-only file system no row was scored for {} ms", pulse.longest().as_millis())
     });
-    row.expect(uplink.heard().statuses > statuses, || "a read-only file system ended the publishing".to_owned());
     device.kill()?;
     uplink.settle()?;
     disk.unmount()?;

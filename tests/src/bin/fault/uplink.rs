@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS};
 use vedette_journal::{Checkpoint, Hash, PublicKey, leaf, verify_consistency};
 use vedette_protocol::cbor;
-use vedette_protocol::limit::MAX_PACKET_BYTES;
+use vedette_protocol::limit::{MAX_HELD_RANGES, MAX_PACKET_BYTES};
 use vedette_protocol::message::{BatchAck, Birth, Claim, JournalBatch, Message as _, Status};
 use vedette_protocol::record::{Body, Dropped, Record};
 use vedette_protocol::topic::{Direction, Down, Topic, Up};
@@ -19,6 +19,9 @@ use crate::device::DEVICE;
 
 /// Messages that may wait to be sent: acknowledgements, one a batch.
 const WAITING: usize = 4096;
+
+/// Records that one batch may speak for: more than any journal of the suite has.
+const SPAN_MAX: u64 = 10_000_000;
 
 /// Where the end of everything heard so far is marked.
 const MARK: &str = "fault/mark";
@@ -244,7 +247,12 @@ impl Heard {
     fn batch(&mut self, batch: JournalBatch) -> BatchAck {
         let epoch = batch.epoch;
         self.batches += 1;
-        let mut speaks_for: BTreeSet<u64> = batch.span.map(|(from, below)| (from..below).collect()).unwrap_or_default();
+        let (from, below) = batch.span.unwrap_or_default();
+        if below.saturating_sub(from) > SPAN_MAX {
+            self.contradictions.push(format!("one batch speaks for all of {epoch}/{from} to {below}"));
+            return BatchAck::new(epoch, self.acknowledged(epoch));
+        }
+        let mut speaks_for: BTreeSet<u64> = (from..below).collect();
         for (sequence, bytes) in &batch.records {
             speaks_for.remove(sequence);
             self.remember(epoch, *sequence, &bytes.0);
@@ -262,7 +270,23 @@ impl Heard {
             self.claims.push((epoch, claim));
         }
         let checkpoint = self.accepted.get(&epoch).map_or(0, |accepted| accepted.size);
-        BatchAck { checkpoint, ..BatchAck::new(epoch, upto) }
+        BatchAck { held: self.held(epoch, upto), checkpoint, ..BatchAck::new(epoch, upto) }
+    }
+
+    /// What is here beyond `upto`, as ranges, the first ones.
+    fn held(&self, epoch: u64, upto: u64) -> Vec<(u64, u64)> {
+        let mut held: Vec<(u64, u64)> = Vec::new();
+        for (_, sequence) in self.records.range((epoch, upto)..=(epoch, u64::MAX)).map(|(key, _)| *key) {
+            match held.last_mut() {
+                Some(last) if last.1 == sequence => last.1 += 1,
+                Some(_) | None => held.push((sequence, sequence + 1)),
+            }
+            if held.len() > MAX_HELD_RANGES {
+                held.pop();
+                break;
+            }
+        }
+        held
     }
 
     /// Believes a checkpoint that continues the last one; an older one, or one whose proof begins elsewhere, is passed over.

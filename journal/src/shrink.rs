@@ -79,7 +79,8 @@ impl Journal {
         for known in self.segments.iter().rev() {
             // The newest one is still written to, or was cut only now.
             let figures = if list.is_empty() { known.look(&self.folder) } else { known.figures(&self.folder) };
-            let first_sequence = figures.first_sequence.unwrap_or(next_sequence);
+            // One that was begun in vain and came back after a power cut may begin behind the next.
+            let first_sequence = figures.first_sequence.unwrap_or(next_sequence).min(next_sequence);
             list.push(SegmentInfo { index: known.index, first_sequence, next_sequence, bytes: figures.bytes });
             next_sequence = first_sequence;
         }

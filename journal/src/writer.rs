@@ -260,8 +260,13 @@ impl Journal {
                 to = sequence,
                 "the journal lost records that were acknowledged; their sequences are skipped"
             );
+            let before = self.tree.clone();
             walk::lose(&mut self.tree, from..sequence);
-            self.begin_segment(0)?;
+            if let Err(error) = self.begin_segment(0) {
+                // What is said to be committed is on the disk, and this is not.
+                self.tree = before;
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -42,9 +42,7 @@ fn inflict(harm: &Harm, file: usize, folder: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let length = bytes.len();
     match harm {
-        Harm::Flip { at, bit } => {
-            bytes.iter_mut().nth(at % length.max(1)).into_iter().for_each(|byte| *byte ^= 1 << bit)
-        }
+        Harm::Flip { at, bit } => bytes.get_mut(at % length.max(1)).into_iter().for_each(|byte| *byte ^= 1 << bit),
         Harm::Zero { at, length } => bytes.iter_mut().skip(*at).take(*length).for_each(|byte| *byte = 0),
         Harm::Garbage { at, bytes: garbage } => {
             bytes.iter_mut().skip(*at).zip(garbage).for_each(|(byte, new)| *byte = *new)
@@ -134,10 +132,13 @@ fn files_that_are_no_segments_are_set_aside_where_they_would_be_in_the_way() {
     fs::write(name(count + 3), vec![7; 9000]).unwrap();
     fs::write(name(u32::MAX), b"the end of all numbers").unwrap();
     fs::create_dir(name(count + 9)).unwrap();
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, name(count + 12), fifo, mode, 0).unwrap();
+    std::os::unix::fs::symlink("nowhere", name(count + 15)).unwrap();
     let (mut journal, recovery) = Journal::open(folder.path(), options(10)).unwrap();
     assert_eq!((recovery.epoch, recovery.next_sequence), (9, 150));
     let aside = recovery.damage.iter().filter(|damage| matches!(damage, Damage::SetAside { .. })).count();
-    assert_eq!(aside, 4, "{recovery:?}");
+    assert_eq!(aside, 5, "{recovery:?}");
     assert_eq!(fs::read(folder.path().join("seg-ffffffff.log.unreadable")).unwrap(), b"the end of all numbers");
     journal.append(3, b"on").unwrap();
     journal.commit().unwrap();

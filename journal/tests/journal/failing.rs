@@ -81,6 +81,52 @@ fn a_disk_that_fills_while_a_segment_is_reserved_keeps_the_group_and_leaves_noth
 }
 
 #[test]
+fn sequences_are_left_out_durably_or_not_at_all() {
+    let (folder, disk) = (scratch(), FaultyDisk::new());
+    let (mut journal, _) = Journal::open_on(disk.arc(), folder.path(), options(1)).unwrap();
+    journal.append(1, &payload(0)).unwrap();
+    journal.commit().unwrap();
+    let before = journal.tree().clone();
+    disk.faults.room.store(0, Ordering::SeqCst);
+    let error = journal.skip_to(9).unwrap_err();
+    assert!(matches!(error, CommitError::NoSpace { .. }), "{error}");
+    assert_eq!((journal.committed(), journal.tree()), (1, &before));
+    disk.faults.room.store(u64::MAX, Ordering::SeqCst);
+    journal.skip_to(9).unwrap();
+    assert_eq!(journal.append(1, &payload(9)).unwrap(), 9);
+}
+
+/// A segment begun in vain whose removal was not durable: it begins behind the one that follows.
+#[test]
+fn a_segment_that_comes_back_after_it_was_given_up_is_in_nobodys_way() {
+    let (folder, aside) = (scratch(), scratch());
+    let (mut journal, _) = Journal::open(folder.path(), options(1)).unwrap();
+    journal.append(1, &payload(0)).unwrap();
+    journal.skip_to(9).unwrap();
+    drop(journal);
+    let revived = segment_files(folder.path()).pop().unwrap();
+    let kept = aside.path().join(revived.file_name().unwrap());
+    std::fs::rename(&revived, &kept).unwrap();
+    // The writer that gave it up goes on with the next number.
+    std::fs::write(folder.path().join("seg-00000001.log"), b"").unwrap();
+    let disk = FaultyDisk::new();
+    disk.faults.syncs.store(1, Ordering::SeqCst);
+    let (mut journal, _) = Journal::open_on(disk.arc(), folder.path(), options(1)).unwrap();
+    for n in 1..5 {
+        journal.append(1, &payload(n)).unwrap();
+    }
+    journal.commit().unwrap();
+    drop(journal);
+    std::fs::rename(&kept, &revived).unwrap();
+    let (journal, recovery) = Journal::open(folder.path(), options(1)).unwrap();
+    assert_eq!((recovery.next_sequence, recovery.damage), (5, vec![]));
+    let list = journal.segment_list();
+    assert!(list.len() == 3 && list.iter().all(|info| info.first_sequence <= info.next_sequence), "{list:?}");
+    let expected: Vec<_> = (0..5).map(|n| (n, payload(n))).collect();
+    assert_eq!(payloads(folder.path()), expected);
+}
+
+#[test]
 fn a_page_that_cannot_be_read_is_damage_and_no_failure_to_open() {
     let (folder, disk) = (scratch(), FaultyDisk::new());
     let (mut journal, _) = Journal::open(folder.path(), options(1)).unwrap();

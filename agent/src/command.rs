@@ -1,7 +1,7 @@
 //! What people type at the device. Reading works while the agent runs (through its socket) and while it is down (from its
 //! journal); what changes something needs the agent.
 //!
-//! Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline. With `--json` every line is one object.
+//! Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 offline; `journal verify` has more. With `--json` every line is one object.
 
 mod access;
 mod anomalies;
@@ -41,9 +41,9 @@ pub enum Command {
     /// The models of this device.
     #[command(subcommand)]
     Models(Models),
-    /// The journal: this device's durable log.
+    /// The journal: this device's durable log. Also on a copied folder or an exported bundle, without a configuration.
     #[command(subcommand)]
-    Journal(Journal),
+    Journal(journal::Journal),
 }
 
 /// `models …`
@@ -56,13 +56,6 @@ pub enum Models {
         /// NAME@VERSION
         model: ModelRef,
     },
-}
-
-/// `journal …`
-#[derive(Debug, Subcommand)]
-pub enum Journal {
-    /// Size, epoch, and how many records of each kind.
-    Stat,
 }
 
 /// What a command works with.
@@ -79,6 +72,12 @@ pub struct Context {
 /// # Errors
 /// When it could not be done; what has an exit code of its own is printed here and returned as that.
 pub fn execute(command: &Command, context: &Context) -> anyhow::Result<Exit> {
+    let out = print::Out::new(context.json);
+    if let Command::Journal(verb) = command
+        && let Some(place) = verb.place_apart()
+    {
+        return journal::run(verb, &place, &out).or_else(tell);
+    }
     let config = match config::load(&context.config) {
         Ok(config) => config,
         Err(error) => {
@@ -87,7 +86,6 @@ pub fn execute(command: &Command, context: &Context) -> anyhow::Result<Exit> {
         }
     };
     let access = Access::new(&config)?;
-    let out = print::Out::new(context.json);
     let done = match command {
         Command::Status => status::run(&access, &out),
         Command::Doctor => doctor::run(&config, &access, &out),
@@ -95,7 +93,7 @@ pub fn execute(command: &Command, context: &Context) -> anyhow::Result<Exit> {
         Command::WhoScored { record } => who::run(record, &access, &out),
         Command::Models(Models::List) => models::list(&access, &out),
         Command::Models(Models::Show { model }) => models::show(model, &access, &out),
-        Command::Journal(Journal::Stat) => journal::stat(&access, &out),
+        Command::Journal(verb) => journal::run(verb, &journal::Place::of_state(access.journal()), &out),
     };
     match done {
         Ok(exit) => Ok(exit),

@@ -77,13 +77,13 @@ pub struct Report {
 /// Kinds of findings, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Finding {
-    /// Two histories under one name.
+    /// Something is not what its hash or its checksum says.
+    Mismatch,
+    /// Two histories under one name, or a checkpoint of another log.
     Fork,
     /// A checkpoint that the key did not sign.
     BadSignature,
-    /// Something is not what its hash or its checksum says.
-    Mismatch,
-    /// A bundle lacks something, or the checkpoint from elsewhere couldn't be compared.
+    /// A bundle lacks something, or the checkpoint from elsewhere can't be compared any more.
     Incomplete,
     /// Records are missing.
     Gap,
@@ -116,11 +116,12 @@ impl Report {
     /// The worst of what was found: what a program should tell its caller. `None` when the report is sound.
     pub fn worst(&self) -> Option<Finding> {
         let damaged = self.damaged_bytes > 0 || self.header_damage > 0 || !self.strangers.is_empty();
-        let unproven = matches!(self.earlier, Some(Earlier::Unknown { .. } | Earlier::Stranger { .. }));
+        let stranger = matches!(self.earlier, Some(Earlier::Stranger { .. }));
+        let unproven = matches!(self.earlier, Some(Earlier::Unknown { .. }));
         [
-            (self.fork.is_some(), Finding::Fork),
-            (self.bad_signature.is_some(), Finding::BadSignature),
             (self.mismatch.is_some(), Finding::Mismatch),
+            (self.fork.is_some() || stranger, Finding::Fork),
+            (self.bad_signature.is_some(), Finding::BadSignature),
             (self.incomplete.is_some() || unproven, Finding::Incomplete),
             (self.lost > 0, Finding::Gap),
             (damaged, Finding::Mismatch),

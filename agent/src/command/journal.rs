@@ -1,75 +1,59 @@
-//! `journal stat`: read from the files, also beside a running agent.
+//! `journal …`: the device's log read from its files, also beside a running agent, on a copied folder, or as a bundle
+//! that was exported. Only `repair` writes, and only while nobody else does.
 
-use std::collections::BTreeMap;
+mod export;
+mod place;
+mod repair;
+mod stat;
+mod told;
+mod verify;
+mod witness;
 
-use comfy_table::Cell;
-use serde::Serialize;
-use vedette_journal::Reader;
+use clap::{Args, Subcommand};
 use vedette_protocol::exit::Exit;
-use vedette_protocol::record::RecordKind;
 
-use super::access::{Access, Trouble};
-use super::print::{self, Out};
+use super::access::Trouble;
+use super::print::Out;
+use place::Folder;
+pub(super) use place::Place;
 
-/// What is in a journal.
-#[derive(Debug, Serialize)]
-struct StatView {
-    folder: String,
-    epoch: u64,
-    first_sequence: u64,
-    next_sequence: u64,
-    segments: usize,
-    bytes: u64,
-    /// Stretches that cannot be read.
-    damage: usize,
-    /// Places passed over by reading all of it.
-    skipped: u64,
-    /// Records by kind.
-    kinds: BTreeMap<String, u64>,
+/// `journal …`
+#[derive(Debug, Subcommand)]
+pub enum Journal {
+    /// Size, epoch, and how many records of each kind.
+    Stat(Stat),
+    /// Is the log whole, unaltered, and signed by this device? A folder or a bundle is read from end to end.
+    #[command(after_help = verify::EXIT_CODES)]
+    Verify(verify::Verify),
+    /// Write records into a file that proves itself, or as JSON lines for reading.
+    Export(export::Export),
+    /// Cut an unfinished write and mend damaged fronts of segments, after copying them; only while the agent is down.
+    Repair(Stat),
 }
 
-pub(super) fn stat(access: &Access, out: &Out) -> Result<Exit, Trouble> {
-    let stopped = access.stopped()?;
-    let mut kinds = BTreeMap::new();
-    let mut reader = Reader::open(&access.journal(), 0).map_err(anyhow::Error::from)?;
-    while let Some(entry) = reader.next().map_err(anyhow::Error::from)? {
-        let name =
-            RecordKind::from_code(entry.kind).map_or_else(|| format!("kind {}", entry.kind), |kind| print::word(&kind));
-        *kinds.entry(name).or_insert(0) += 1;
+/// Which journal.
+#[derive(Debug, Args)]
+pub struct Stat {
+    #[command(flatten)]
+    folder: Folder,
+}
+
+impl Journal {
+    /// What the arguments name instead of this device's own journal.
+    pub(super) fn place_apart(&self) -> Option<Place> {
+        match self {
+            Self::Stat(stat) | Self::Repair(stat) => stat.folder.place(),
+            Self::Verify(verify) => verify.place(),
+            Self::Export(export) => export.place(),
+        }
     }
-    let stat = StatView {
-        folder: access.journal().display().to_string(),
-        epoch: stopped.epoch(),
-        first_sequence: stopped.stat.first_sequence,
-        next_sequence: stopped.stat.next_sequence,
-        segments: stopped.stat.segments,
-        bytes: stopped.stat.bytes,
-        damage: stopped.stat.damage.len(),
-        skipped: reader.skipped(),
-        kinds,
-    };
-    if out.json() {
-        out.object(&stat)?;
-        return Ok(Exit::Ok);
+}
+
+pub(super) fn run(verb: &Journal, place: &Place, out: &Out) -> Result<Exit, Trouble> {
+    match verb {
+        Journal::Stat(_) => stat::run(place, out),
+        Journal::Verify(verify) => verify.run(place, out),
+        Journal::Export(export) => export.run(place, out),
+        Journal::Repair(_) => repair::run(place, out),
     }
-    out.pairs(&[
-        ("folder", stat.folder.clone()),
-        ("epoch", stat.epoch.to_string()),
-        ("records", format!("{} up to {}", stat.first_sequence, stat.next_sequence)),
-        ("segments", format!("{}, {} bytes", stat.segments, stat.bytes)),
-        (
-            "damage",
-            if stat.damage == 0 && stat.skipped == 0 {
-                "none".to_owned()
-            } else {
-                format!("{} stretches, {} passed over", stat.damage, stat.skipped)
-            },
-        ),
-    ])?;
-    out.line("")?;
-    out.table(
-        &["KIND", "RECORDS"],
-        stat.kinds.iter().map(|(kind, count)| vec![Cell::new(kind), Cell::new(count)]).collect(),
-    )?;
-    Ok(Exit::Ok)
 }

@@ -36,6 +36,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::index::Index;
 use crate::recorder::Recorder;
+use crate::retention::Limits;
 use crate::scorer::Board;
 use crate::source::{self, push::Intake};
 use crate::{deploy, sync};
@@ -94,6 +95,8 @@ pub struct Parts {
     pub sync: watch::Receiver<sync::View>,
     /// Whether there is a registry to talk with.
     pub has_registry: bool,
+    /// What the journal may keep.
+    pub limits: Limits,
 }
 
 /// Everything that a handler sees.

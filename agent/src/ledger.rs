@@ -25,6 +25,8 @@
 //! After a clean stop the newest entry ends at the last row scored, and rows go on without a hole. After a crash it
 //! ends at its reservation: the next row is the reserved end, and up to one reservation of numbers was never
 //! used. The ledger cannot tell which of these were scored before the crash; its answer says so ([`Answer::exact`]).
+//! Before records are removed by age or size, each stream's newest entry is written once more ([`Ledger::resting_below`]);
+//! for the rows before it `who-scored` answers as far back as the journal reaches.
 //! A row that left the device in a record had its swap record before it in the same journal, so it is always covered.
 
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ struct Entry {
     first_row: u64,
     rows: u64,
     sequence: u64,
+    /// Of the newest record that speaks of it.
+    latest: u64,
     wall_ms: i64,
     by: u32,
     reason: SwapReason,
@@ -122,7 +126,8 @@ impl Ledger {
             }
             if swap.first_row == last.first_row && by == last.by {
                 // A running entry only ever grows; the last word of a clean stop is fewer rows.
-                last.exact = swap.reserved < last.rows;
+                last.exact = swap.reserved < last.rows || (last.exact && swap.reserved == last.rows);
+                last.latest = sequence;
                 last.rows = swap.reserved;
                 return;
             }
@@ -137,13 +142,31 @@ impl Ledger {
             entries.remove(0);
         }
         let Swap { first_row, reserved: rows, reason, .. } = *swap;
-        entries.push(Entry { first_row, rows, sequence, wall_ms, by, reason, exact: false });
+        entries.push(Entry { first_row, rows, sequence, latest: sequence, wall_ms, by, reason, exact: false });
     }
 
     /// The first row number of a stream that was never promised to a scorer: where scoring goes on after a start.
     #[must_use]
     pub fn next_row(&self, stream: &StreamName) -> u64 {
         self.streams.get(stream).and_then(|e| e.last()).map_or(0, Entry::end)
+    }
+
+    /// The newest entry of each stream whose records all lie below `sequence`, as a record that says the same again: what
+    /// must be written before those records go, or rows would be numbered from 0.
+    #[must_use]
+    pub fn resting_below(&self, sequence: u64) -> Vec<Swap> {
+        let newest = self.streams.iter().filter_map(|(stream, entries)| Some((stream, entries.last()?)));
+        let resting = newest.filter(|(_, entry)| entry.latest < sequence);
+        let swap = |(stream, entry): (&StreamName, &Entry)| {
+            Some(Swap {
+                stream: stream.clone(),
+                first_row: entry.first_row,
+                reserved: entry.rows,
+                by: self.scorers.get(entry.by as usize)?.clone(),
+                reason: SwapReason::Extend,
+            })
+        };
+        resting.filter_map(swap).collect()
     }
 
     /// Who scored a row, if anyone was to.
@@ -281,6 +304,21 @@ mod tests {
         ledger.note(2, 0, &swap(20, 10, model(2), SwapReason::Assigned));
         assert_eq!(by_at(&ledger, 25), None);
         assert_eq!(by_at(&ledger, 55), Some(model(1)));
+    }
+
+    #[test]
+    fn what_is_said_again_before_its_record_goes_gives_the_same_next_row() {
+        let mut ledger = Ledger::default();
+        ledger.note(1, 0, &swap(0, 100, baseline(), SwapReason::Start));
+        ledger.note(5, 0, &swap(40, 300, model(1), SwapReason::Assigned));
+        assert!(ledger.resting_below(5).is_empty());
+        let again = ledger.resting_below(6);
+        assert_eq!(again, [swap(40, 300, model(1), SwapReason::Extend)]);
+        ledger.note(9, 0, &again[0]);
+        assert!(ledger.resting_below(9).is_empty(), "once is enough");
+        let mut later = Ledger::default();
+        later.note(9, 0, &again[0]);
+        assert_eq!((later.next_row(&stream("s")), by_at(&later, 50)), (340, Some(model(1))));
     }
 
     #[test]

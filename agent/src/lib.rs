@@ -94,6 +94,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         deploy: deploy_view,
         sync: sync_view,
         has_registry: config.registry.is_some(),
+        limits: config.retention.limits,
     };
     rooms.spawn(listening.serve(parts, stop.clone()));
     rooms.spawn(watch_clock(clock, &state, &recorder, &stop));

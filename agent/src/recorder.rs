@@ -28,31 +28,37 @@
 //! many records wait and how many are lost.
 
 mod ballast;
+mod begin;
 pub mod bucket;
+mod chores;
+mod keeper;
 mod opening;
 mod ring;
+mod signer;
 mod survey;
 mod trouble;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
-use vedette_journal::{Disk, Journal, Options, RealDisk};
+use vedette_journal::{Disk, Journal, Options, PublicKey, RealDisk, Signed};
 use vedette_protocol::id::{DeviceId, Digest, RecordId};
 use vedette_protocol::record::Body;
 
 use crate::clock::Clock;
 use crate::config;
 use crate::ledger::Ledger;
+use crate::retention::CLASSES;
 use crate::state::State;
 use opening::Opening;
 pub use ring::RING_BYTES_MAX;
+use signer::SignerEnds;
 pub use trouble::Trouble;
 use worker::Worker;
 
@@ -90,6 +96,12 @@ pub struct Report {
     pub trouble: Option<Trouble>,
     /// The same as a sentence.
     pub degraded: Option<String>,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
+    /// Bytes of records by class, in the order of `Class::ALL`; headers and hashes count with class control.
+    pub usage: [u64; CLASSES],
+    /// Size of the log that the newest checkpoint of this life speaks for.
+    pub checkpoint: Option<u64>,
 }
 
 /// How far the registry has this journal.
@@ -114,6 +126,8 @@ pub struct Recorder {
     committed: watch::Receiver<u64>,
     report: watch::Receiver<Report>,
     acknowledged: Arc<watch::Sender<Acknowledged>>,
+    checkpoint: watch::Receiver<Option<Arc<Signed>>>,
+    log_key: Arc<OnceLock<PublicKey>>,
     ledger: Arc<RwLock<Ledger>>,
     device: DeviceId,
     epoch: u64,
@@ -211,6 +225,7 @@ struct Ends {
     committed: watch::Sender<u64>,
     report: watch::Sender<Report>,
     acknowledged: watch::Receiver<Acknowledged>,
+    signer: SignerEnds,
 }
 
 fn launch(opening: Opening, journal: Option<Journal>, setting: Setting) -> anyhow::Result<(Recorder, RecorderThread)> {
@@ -220,7 +235,10 @@ fn launch(opening: Opening, journal: Option<Journal>, setting: Setting) -> anyho
     let (report_out, report) = watch::channel(Report::default());
     let (acknowledged_in, acknowledged) = watch::channel(Acknowledged::default());
     let ledger = Arc::new(RwLock::new(Ledger::default()));
-    let ends = Ends { inbox, committed: committed_out, report: report_out, acknowledged };
+    let (checkpoint_out, checkpoint) = watch::channel(None);
+    let log_key = Arc::new(OnceLock::new());
+    let signer = SignerEnds { public: Arc::clone(&log_key), out: checkpoint_out };
+    let ends = Ends { inbox, committed: committed_out, report: report_out, acknowledged, signer };
     let worker = Worker::open(opening, journal, setting, ends, Arc::clone(&ledger))?;
     let epoch = worker.epoch();
     let thread = std::thread::Builder::new()
@@ -228,8 +246,18 @@ fn launch(opening: Opening, journal: Option<Journal>, setting: Setting) -> anyho
         .spawn(move || worker.run())
         .context("couldn't start the recorder's thread")?;
     let acknowledged = Arc::new(acknowledged_in);
-    let recorder =
-        Recorder { orders: orders.clone(), committed, report, acknowledged, ledger, device, epoch, journal: folder };
+    let recorder = Recorder {
+        orders: orders.clone(),
+        committed,
+        report,
+        acknowledged,
+        checkpoint,
+        log_key,
+        ledger,
+        device,
+        epoch,
+        journal: folder,
+    };
     Ok((recorder, RecorderThread { orders, thread }))
 }
 
@@ -293,6 +321,18 @@ impl Recorder {
             let new = Acknowledged { upto: known.upto.max(now.upto), checkpoint: known.checkpoint.max(now.checkpoint) };
             std::mem::replace(known, new) != new
         });
+    }
+
+    /// The newest signed checkpoint of this life; wakes whoever watches when there is another one.
+    #[must_use]
+    pub fn checkpoint(&self) -> watch::Receiver<Option<Arc<Signed>>> {
+        self.checkpoint.clone()
+    }
+
+    /// The key that signs the checkpoints; `None` as long as the disk gives none.
+    #[must_use]
+    pub fn log_key(&self) -> Option<PublicKey> {
+        self.log_key.get().copied()
     }
 
     /// What the recorder says about itself now.

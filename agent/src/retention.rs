@@ -267,7 +267,8 @@ impl<'a> Situation<'a> {
     }
 
     /// The oldest segment, when the registry has all of it and a checkpoint behind it.
-    fn whole_oldest(&self) -> Option<Action> {
+    #[must_use]
+    pub fn whole_oldest(&self) -> Option<Action> {
         let oldest = self.older().first()?;
         let acknowledged = oldest.is_husk() || oldest.next <= self.acknowledged;
         let free = acknowledged && oldest.next <= self.proven;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::view::{StatusView, StreamView};
+use super::view::{JournalView, StatusView, StreamView};
 use super::{Api, status};
 
 /// Name, type, help, and the number, of each metric of a stream.
@@ -35,7 +35,7 @@ const STREAM_METRICS: [StreamMetric; 9] = [
 /// The same of the agent as a whole.
 type AgentMetric = (&'static str, &'static str, &'static str, fn(&StatusView) -> f64);
 
-const AGENT_METRICS: [AgentMetric; 7] = [
+const AGENT_METRICS: [AgentMetric; 12] = [
     ("vedette_uptime_seconds", "gauge", "Time since the agent started.", |s| s.uptime_s as f64),
     ("vedette_memory_bytes", "gauge", "Resident memory.", |s| s.memory_bytes as f64),
     ("vedette_journal_next_sequence", "counter", "Sequence of the next record.", |s| s.next_sequence as f64),
@@ -46,8 +46,21 @@ const AGENT_METRICS: [AgentMetric; 7] = [
         s.acked.unwrap_or(0) as f64
     }),
     ("vedette_records_lost_total", "counter", "Records lost because the disk refused.", |s| s.lost as f64),
+    ("vedette_records_held", "gauge", "Records that wait in memory because the disk refuses.", |s| s.held as f64),
+    ("vedette_journal_bytes", "gauge", "Bytes of the journal's files.", |s| journal(s, |j| j.bytes)),
+    ("vedette_journal_control_bytes", "gauge", "Bytes of control records, headers and hashes.", |s| {
+        journal(s, |j| j.control_bytes)
+    }),
+    ("vedette_journal_anomaly_bytes", "gauge", "Bytes of anomalies.", |s| journal(s, |j| j.anomaly_bytes)),
+    ("vedette_journal_signed_sequence", "counter", "Records below this sequence have a signed checkpoint.", |s| {
+        journal(s, |j| j.checkpoint.unwrap_or(0))
+    }),
     ("vedette_degraded", "gauge", "1 when the disk refuses.", |s| f64::from(u8::from(s.degraded.is_some()))),
 ];
+
+fn journal(status: &StatusView, value: fn(&JournalView) -> u64) -> f64 {
+    status.journal.as_ref().map_or(f64::NAN, |journal| value(journal) as f64)
+}
 
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&status::view(&api.parts)))

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use vedette_protocol::id::{ModelRef, StreamName};
+use vedette_protocol::record::Class;
 use vedette_protocol::time::format_ms;
 
 use super::answer::{Asked, Facts, Life, NoAnswer};
 use super::problem::Problem;
-use super::view::{ModelView, RegistryView, RunView, StatusView, StreamView, WhoView};
+use super::view::{JournalView, ModelView, RegistryView, RunView, StatusView, StreamView, WhoView};
 use super::{Api, Parts, StreamParts};
 use crate::scorer::LaneReport;
 use crate::source::Doing;
@@ -91,6 +92,14 @@ pub(super) fn view(parts: &Parts) -> StatusView {
         lost: report.lost,
         degraded: report.degraded,
         disk: report.trouble,
+        journal: Some(JournalView {
+            bytes: report.journal_bytes,
+            control_bytes: report.usage[Class::Control as usize],
+            control_bytes_max: parts.limits.classes[Class::Control as usize].bytes,
+            anomaly_bytes: report.usage[Class::Anomaly as usize],
+            anomaly_bytes_max: parts.limits.classes[Class::Anomaly as usize].bytes,
+            checkpoint: report.checkpoint,
+        }),
         index_ready: parts.index.ready(),
         streams: streams.collect(),
         registry: sync.map(|view| RegistryView {

@@ -205,6 +205,9 @@ pub struct StatusView {
     pub held: u64,
     /// Records lost because too many waited.
     pub lost: u64,
+    /// What the journal takes up; of an agent that is down not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalView>,
     /// What is wrong, if something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
@@ -218,6 +221,24 @@ pub struct StatusView {
     pub registry: Option<RegistryView>,
     /// The streams.
     pub streams: Vec<StreamView>,
+}
+
+/// What the journal takes up, bytes.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct JournalView {
+    /// All its files, the reserve of the newest segment included.
+    pub bytes: u64,
+    /// Records of class control, with the headers and the hashes of removed records.
+    pub control_bytes: u64,
+    /// What those may take up.
+    pub control_bytes_max: u64,
+    /// Anomalies.
+    pub anomaly_bytes: u64,
+    /// What those may take up.
+    pub anomaly_bytes_max: u64,
+    /// Records that the newest signed checkpoint speaks for; none in this life yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
 }
 
 /// How the talk with the registry stands.

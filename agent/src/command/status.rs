@@ -69,6 +69,7 @@ fn from_journal(access: &Access, stopped: &Stopped<'_>) -> Result<StatusView, Tr
         acked: None,
         held: 0,
         lost: 0,
+        journal: None,
         degraded: None,
         disk: None,
         index_ready: false,
@@ -91,6 +92,19 @@ fn show(status: &StatusView, access: &Access, out: &Out) -> Result<(), Trouble> 
             format!("epoch {}, {} records, {} on the disk", status.epoch, status.next_sequence, status.committed),
         ),
     ];
+    if let Some(journal) = &status.journal {
+        let signed = journal.checkpoint.map_or("not signed yet".to_owned(), |size| format!("signed up to {size}"));
+        let [bytes, control, control_max, anomaly, anomaly_max] = [
+            journal.bytes,
+            journal.control_bytes,
+            journal.control_bytes_max,
+            journal.anomaly_bytes,
+            journal.anomaly_bytes_max,
+        ]
+        .map(print::mebibytes);
+        let classes = format!("control {control} of {control_max}, anomalies {anomaly} of {anomaly_max}");
+        pairs.push(("kept", format!("{bytes} in files; {classes}; {signed}")));
+    }
     if let Some(registry) = &status.registry {
         let link = match (&registry.lost, registry.connected) {
             (_, true) => "connected".to_owned(),

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod keeping;
 mod switch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vedette_journal::Reader;
+use vedette_journal::{Reader, SigningKey};
 use vedette_protocol::cbor;
-use vedette_protocol::record::{DropClass, Record, SwapReason};
+use vedette_protocol::record::{Class, DropClass, Record, SwapReason};
 
 use super::ring::tests::{anomaly, swap};
 use super::*;

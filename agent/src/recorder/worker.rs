@@ -1,26 +1,26 @@
 //! The recorder's thread: orders in, journal records out.
 
-use std::ops::Range;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use vedette_journal::{AppendError, Damage, Journal, Recovery};
+use vedette_journal::{AppendError, CommitError, Journal};
 use vedette_protocol::cbor;
 use vedette_protocol::id::Digest;
-use vedette_protocol::record::{Body, PreviousEnd, Record};
+use vedette_protocol::record::{Body, Record};
 
+use super::keeper::Keeper;
 use super::opening::{Closed, Opened, Opening};
 use super::ring::Ring;
-use super::survey::{self, Survey};
-use super::{Boot, Ends, Order, RecordError, Report, Setting, Trouble};
-use crate::AGENT_VERSION;
+use super::signer::Signer;
+use super::survey::footprint;
+use super::{Ends, Order, RecordError, Report, Setting, Trouble};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 
 /// How often a disk that refuses is asked again: with a fresh segment each time, so not more often.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 
 /// A record that somebody awaits: its sequence, and where to say so.
 struct Waiting {
@@ -29,19 +29,26 @@ struct Waiting {
 }
 
 pub(super) struct Worker {
-    opening: Opening,
+    pub(super) opening: Opening,
     /// `None` while the disk does not let it be opened.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     /// What is known of it then.
-    closed: Closed,
-    ring: Ring,
-    clock: Clock,
-    ends: Ends,
-    ledger: Arc<RwLock<Ledger>>,
+    pub(super) closed: Closed,
+    pub(super) ring: Ring,
+    pub(super) clock: Clock,
+    pub(super) ends: Ends,
+    pub(super) ledger: Arc<RwLock<Ledger>>,
     waiting: Vec<Waiting>,
-    retry_at: Option<Instant>,
-    state: Report,
-    config: Option<Digest>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) state: Report,
+    pub(super) config: Option<Digest>,
+    /// `None`: everything stays.
+    pub(super) keeper: Option<Keeper>,
+    /// `None`: nothing is signed.
+    pub(super) signer: Option<Signer>,
+    /// How far the registry had the journal when this life began.
+    pub(super) acknowledged_before: u64,
+    pub(super) seen_by_chores: u64,
 }
 
 /// What came of waiting for orders.
@@ -62,7 +69,10 @@ impl Worker {
         ends: Ends,
         ledger: Arc<RwLock<Ledger>>,
     ) -> anyhow::Result<Self> {
-        let Setting { device: _, clock, boot, keeping: _ } = setting;
+        let Setting { device, clock, boot, keeping } = setting;
+        let now = clock.now();
+        let segment_bytes = opening.options.segment_bytes;
+        let folder = opening.folder.clone();
         let mut worker = Self {
             opening,
             journal: None,
@@ -75,13 +85,17 @@ impl Worker {
             retry_at: None,
             state: Report::default(),
             config: None,
+            keeper: keeping.clone().map(|keeping| Keeper::new(keeping, folder, segment_bytes, now)),
+            signer: None,
+            acknowledged_before: 0,
+            seen_by_chores: 0,
         };
         let mut created = false;
         if let Some(journal) = given {
             worker.closed.epoch = journal.epoch();
             worker.begin_on(journal, None);
         } else {
-            match worker.opening.open()? {
+            match worker.open_with_ballast()? {
                 Opened::Open(journal, recovery) => {
                     created = recovery.created;
                     worker.closed.epoch = journal.epoch();
@@ -89,6 +103,11 @@ impl Worker {
                 }
                 Opened::Refused(trouble, why) => worker.begin_closed(trouble, &why),
             }
+        }
+        if let Some(keeping) = keeping {
+            let when = (keeping.checkpoint_records, keeping.checkpoint_interval);
+            let (file, ends) = (keeping.state.log_key(), worker.ends.signer.clone());
+            worker.signer = Some(Signer::new(file, &device, worker.epoch(), when, ends, now));
         }
         if let Some(boot) = boot {
             worker.tell_of_boot(boot, created);
@@ -111,63 +130,13 @@ impl Worker {
             } else {
                 self.refuse_waiting();
             }
+            if !closing {
+                self.chores(now);
+            }
             self.publish();
             if closing {
-                return self.end();
+                return self.end(now);
             }
-        }
-    }
-
-    /// What can be done while the journal is closed: read it.
-    fn begin_closed(&mut self, trouble: Trouble, why: &str) {
-        self.closed = self.opening.closed();
-        let survey = survey::read(&self.opening.disk, &self.opening.folder, self.closed.epoch, &[]);
-        self.learn(survey);
-        self.degrade(trouble, why.to_owned());
-    }
-
-    /// The journal is open, at the start or later: what recovery found and what its readers meet is journalled, once.
-    fn begin_on(&mut self, mut journal: Journal, recovery: Option<Recovery>) {
-        let epoch = journal.epoch();
-        let survey = survey::read(&self.opening.disk, &self.opening.folder, epoch, &journal.segment_list());
-        let damaged = recovery.iter().flat_map(damage).chain(survey.gaps.iter().cloned());
-        let mut gaps: Vec<(Range<u64>, &str)> = Vec::new();
-        for gap in damaged.filter(|gap| !survey.names(gap)) {
-            if !gaps.iter().any(|(known, _)| *known == gap) {
-                gaps.push((gap, "the disk does not hold what was written"));
-            }
-        }
-        // The registry has records of this journal that are not here any more: their sequences are not given again.
-        let (recovered, acknowledged) = (journal.next_sequence(), self.opening.acknowledged(epoch));
-        if acknowledged > recovered {
-            gaps.push((recovered..acknowledged, "the registry has them, and the disk has lost them"));
-            if let Err(error) = journal.skip_to(acknowledged) {
-                self.degrade(Trouble::of_commit(&error), error.to_string());
-            }
-        }
-        self.learn(survey);
-        self.journal = Some(journal);
-        for (gap, reason) in gaps {
-            self.take_first(Body::Gap { from: gap.start, to: gap.end, reason: reason.to_owned() });
-        }
-    }
-
-    fn learn(&mut self, survey: Survey) {
-        self.config = survey.config;
-        *self.ledger.write().unwrap_or_else(PoisonError::into_inner) = survey.ledger;
-    }
-
-    /// Journals this start, and the configuration if it is another one than before.
-    fn tell_of_boot(&mut self, boot: Boot, created: bool) {
-        let previous = match (created, boot.previous_was_clean) {
-            (true, _) => PreviousEnd::First,
-            (false, true) => PreviousEnd::Clean,
-            (false, false) => PreviousEnd::Unclean,
-        };
-        self.take(Body::Boot { agent_version: AGENT_VERSION.to_owned(), previous });
-        if self.config != Some(boot.config) {
-            self.take(Body::Config { digest: boot.config });
-            self.config = Some(boot.config);
         }
     }
 
@@ -196,7 +165,9 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.retry_at.or_else(|| self.journal.as_ref()?.next_commit_at())
+        let write_at = self.retry_at.or_else(|| self.journal.as_ref()?.next_commit_at());
+        let chores_at = self.keeper.as_ref().map(|keeper| keeper.due_at).filter(|_| self.journal.is_some());
+        [write_at, chores_at].into_iter().flatten().min()
     }
 
     /// Whether the disk should be written to now. While it refuses, orders are taken until it is asked again.
@@ -216,7 +187,7 @@ impl Worker {
     }
 
     /// Appends a record to the group, behind those that wait; gives its sequence if it got one now.
-    fn take(&mut self, body: Body) -> Option<u64> {
+    pub(super) fn take(&mut self, body: Body) -> Option<u64> {
         let record = Record { stamp: self.clock.stamp(), body };
         if self.ring.is_empty() {
             match self.append(&record) {
@@ -230,14 +201,14 @@ impl Worker {
     }
 
     /// Appends a record before those that wait: the journal has just been opened, so there is room.
-    fn take_first(&mut self, body: Body) {
+    pub(super) fn take_first(&mut self, body: Body) {
         let record = Record { stamp: self.clock.stamp(), body };
         if let Err(NotNow::Waits) = self.append(&record) {
             self.state.lost += self.ring.push(record);
         }
     }
 
-    fn append(&mut self, record: &Record) -> Result<u64, NotNow> {
+    pub(super) fn append(&mut self, record: &Record) -> Result<u64, NotNow> {
         let Some(journal) = &mut self.journal else { return Err(NotNow::Waits) };
         let kind = record.body.kind();
         let payload = cbor::to_canonical(record);
@@ -250,6 +221,9 @@ impl Worker {
                 return Err(NotNow::Never);
             }
         };
+        if let Some(keeper) = &mut self.keeper {
+            keeper.appended(sequence, kind.class(), footprint(payload.len()), &record.stamp);
+        }
         match &record.body {
             Body::Swap(swap) => {
                 let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
@@ -283,31 +257,17 @@ impl Worker {
         }
     }
 
-    fn open_again(&mut self, now: Instant) -> bool {
-        match self.opening.open() {
-            Ok(Opened::Open(journal, recovery)) if journal.epoch() == self.closed.epoch => {
-                self.begin_on(*journal, Some(recovery));
-                true
-            }
-            Ok(Opened::Open(..)) => {
-                self.fail(now, Trouble::Failing, "the journal became readable only now and has another epoch than was believed at the start: restart the agent".to_owned());
-                false
-            }
-            Ok(Opened::Refused(trouble, why)) => {
-                self.fail(now, trouble, why);
-                false
-            }
-            Err(error) => {
-                self.fail(now, Trouble::Failing, error.to_string());
-                false
-            }
-        }
-    }
-
-    fn commit(&mut self, now: Instant) {
+    pub(super) fn commit(&mut self, now: Instant) {
         let Some(journal) = &mut self.journal else { return };
-        match journal.commit() {
-            Ok(committed) => {
+        let mut outcome = journal.commit();
+        if let Err(CommitError::NoSpace { .. }) = outcome
+            && self.make_room(now)
+            && let Some(journal) = &mut self.journal
+        {
+            outcome = journal.commit();
+        }
+        match outcome {
+            Ok(_) => {
                 if self.retry_at.take().is_some() {
                     tracing::info!(
                         waited = self.state.held,
@@ -316,10 +276,7 @@ impl Worker {
                     );
                 }
                 (self.state.trouble, self.state.degraded) = (None, None);
-                for waiting in self.waiting.drain(..) {
-                    answer(waiting.reply, Ok(waiting.sequence));
-                }
-                self.ends.committed.send_if_modified(|known| std::mem::replace(known, committed) != committed);
+                self.committed();
                 self.take_from_ring();
             }
             Err(error) => {
@@ -327,6 +284,19 @@ impl Worker {
                 self.refuse_waiting();
             }
         }
+    }
+
+    /// What was appended is on the disk: whoever waits for that is told.
+    pub(super) fn committed(&mut self) {
+        let Some(journal) = &self.journal else { return };
+        let committed = journal.committed();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.settle(journal);
+        }
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.sequence < committed) {
+            answer(waiting.reply, Ok(waiting.sequence));
+        }
+        self.ends.committed.send_if_modified(|known| std::mem::replace(known, committed) != committed);
     }
 
     /// After a successful commit: what waited goes into the group, in its order, and then the account of what was lost.
@@ -356,12 +326,12 @@ impl Worker {
     }
 
     /// The disk refuses; it is asked again later.
-    fn fail(&mut self, now: Instant, trouble: Trouble, why: String) {
+    pub(super) fn fail(&mut self, now: Instant, trouble: Trouble, why: String) {
         self.degrade(trouble, why);
         self.retry_at = Some(now + RETRY);
     }
 
-    fn degrade(&mut self, trouble: Trouble, why: String) {
+    pub(super) fn degrade(&mut self, trouble: Trouble, why: String) {
         if self.state.trouble != Some(trouble) {
             tracing::error!(%trouble, why, "couldn't write the journal; scoring goes on, records wait in memory");
         }
@@ -379,6 +349,11 @@ impl Worker {
         let in_group =
             if self.state.trouble.is_some() && self.journal.is_some() { next_sequence - committed } else { 0 };
         self.state.held = self.ring.len() as u64 + in_group;
+        if let Some(keeper) = &self.keeper {
+            self.state.usage = keeper.usage();
+            self.state.journal_bytes = keeper.file_bytes();
+        }
+        self.state.checkpoint = self.signer.as_ref().and_then(Signer::signed);
         self.ends.committed.send_if_modified(|known| std::mem::replace(known, committed) != committed);
         let state = &self.state;
         self.ends.report.send_if_modified(|known| {
@@ -390,39 +365,32 @@ impl Worker {
         });
     }
 
-    /// The last words.
-    fn end(self) {
-        if self.state.held > 0 {
+    /// The last words: everything is on the disk and signed, or it is said what is not.
+    fn end(mut self, now: Instant) {
+        if self.state.trouble.is_none() && self.journal.is_some() {
+            self.last_chores(now);
+        }
+        self.publish();
+        if self.state.trouble.is_some() {
             tracing::error!(
                 records = self.state.held,
                 why = self.state.degraded.unwrap_or_default(),
                 "the agent ends while the disk refuses: what waited in memory is lost"
             );
+            return;
+        }
+        if let Some(Err(error)) = self.journal.take().map(Journal::close) {
+            tracing::error!(%error, "couldn't close the journal; all of it is on the disk");
         }
     }
 }
 
 /// Why a record has no sequence.
-enum NotNow {
+pub(super) enum NotNow {
     /// There is no journal to take it, or no room in its group.
     Waits,
     /// It is lost, and counted.
     Never,
-}
-
-/// The ranges of sequences that recovery found damaged.
-fn damage(recovery: &Recovery) -> impl Iterator<Item = Range<u64>> + '_ {
-    if recovery.cut_bytes > 0 {
-        tracing::warn!(bytes = recovery.cut_bytes, "the journal ended in an unfinished write, which was cut");
-    }
-    recovery.damage.iter().filter_map(|damage| match damage {
-        Damage::Records { from, to, .. } => Some(*from..*to),
-        // Nothing of the log itself is lost, or it is not known what.
-        other => {
-            tracing::error!(damage = ?other, "the journal is damaged");
-            None
-        }
-    })
 }
 
 /// Answers somebody who may have gone.

@@ -159,6 +159,13 @@ fn claims(found: &Found, heard: &Heard, row: &mut Row) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says how many checkpoints were held against the log; none is a miss, because then nothing was proven.
+pub(crate) fn count_checkpoints(heard: &Heard, row: &mut Row) {
+    let checkpoints = heard.checkpoints_in_all();
+    row.figures.push(format!("{checkpoints} checkpoints held against the log"));
+    row.expect(checkpoints > 0, || "no signed checkpoint left the device".to_owned());
+}
+
 /// The journal's own proof: no checkpoint in it contradicts its records, none is signed falsely, none forks.
 fn the_log_itself(journal: &Path, epoch: Option<u64>, heard: &Heard, row: &mut Row) -> anyhow::Result<()> {
     if !journal.exists() {

@@ -22,7 +22,7 @@ use crate::uplink::Uplink;
 /// Rows a second.
 const ROWS_PER_S: u32 = 500;
 
-const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\n";
+const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_interval = \"1s\"\n";
 
 /// 1970-01-01, as a box without a battery says.
 const NO_BATTERY: &str = "@1970-01-01 00:00:00";

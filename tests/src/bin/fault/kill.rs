@@ -12,10 +12,13 @@ use crate::table::Row;
 use crate::uplink::Uplink;
 
 /// Kills after which the state is made anew: the journal is read as a whole after each.
-const KILLS_A_STATE: u64 = 50;
+const KILLS_A_STATE: u64 = 20;
 
 /// Rows a second.
 const ROWS_PER_S: u32 = 4000;
+
+/// Many checkpoints, so that a life has a few.
+const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_records = 64\n";
 
 /// When a start is not waited for, the kill comes so long after it, milliseconds.
 const BLIND_MS: (u64, u64) = (10, 150);
@@ -41,14 +44,12 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     let scratch = setting.scratch()?;
     let broker = Mosquitto::start(scratch.path())?;
     let mut uplink = Uplink::listen(&broker.url())?;
-    let limits = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\n";
-    let mut device = Device::new(&scratch.path().join("box"), None, &broker.url(), ROWS_PER_S, limits)?;
+    let mut device = Device::new(&scratch.path().join("box"), None, &broker.url(), ROWS_PER_S, LIMITS)?;
     let mut random = setting.random("kill");
-    let (mut row, mut past, mut first_scores) = (Row::default(), 0, Vec::new());
+    let (mut row, mut first_scores) = (Row::default(), Vec::new());
     while row.tries < tries {
         setting.progress(row.tries, tries, &format!("{} acknowledged, {} lost", row.acknowledged, row.lost))?;
         if row.tries > 0 && row.tries.is_multiple_of(KILLS_A_STATE) {
-            past += uplink.heard().records.len() as u64;
             uplink.forget();
             std::fs::remove_dir_all(device.state())?;
         }
@@ -68,9 +69,10 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
         device.kill()?;
         uplink.settle()?;
         account::check(&device.journal(), Keeps::All, &mut uplink.heard(), promise, &mut row)?;
-        row.acknowledged = past + uplink.heard().records.len() as u64 + row.lost;
+        row.acknowledged = uplink.heard().records_in_all() + row.lost;
     }
     judge(&mut first_scores, &mut row);
+    account::count_checkpoints(&uplink.heard(), &mut row);
     Ok(row)
 }
 

@@ -25,6 +25,10 @@ const DISK_MIB: u64 = 64;
 /// Rows a second: five of six are anomalies, so that a sync is under way at most moments.
 const ROWS_PER_S: u32 = 4000;
 
+/// Small segments and many checkpoints, so that a life has a few of each.
+const LIMITS: &str =
+    "[journal]\nsegment = \"64KiB\"\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_records = 64\n";
+
 /// One of so many cuts comes while the agent starts.
 const STARTING: u64 = 4;
 
@@ -47,6 +51,7 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     }
     row.figures.push(format!("{:.1} cuts/s", tries as f64 / began.elapsed().as_secs_f64()));
     room.last_start(&mut row);
+    account::count_checkpoints(&room.uplink.heard(), &mut row);
     Ok(row)
 }
 
@@ -79,8 +84,6 @@ struct Room {
     disk: LoopDisk,
     _broker: Mosquitto,
     _scratch: TempDir,
-    /// Records acknowledged on the disks before this one.
-    past: u64,
 }
 
 impl Room {
@@ -102,9 +105,9 @@ impl Room {
             Some(&disk.path().join("state")),
             &broker.url(),
             ROWS_PER_S,
-            "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\n",
+            LIMITS,
         )?;
-        Ok(Some(Self { device, uplink, disk, _broker: broker, _scratch: scratch, past: 0 }))
+        Ok(Some(Self { device, uplink, disk, _broker: broker, _scratch: scratch }))
     }
 
     /// One life of the agent, its end, and what the disk holds then.
@@ -138,13 +141,12 @@ impl Room {
             row.open_failures += 1;
             row.misses.push(format!("cut {}: {error:#}", row.tries));
         }
-        row.acknowledged = self.past + self.uplink.heard().records.len() as u64 + row.lost;
+        row.acknowledged = self.uplink.heard().records_in_all() + row.lost;
         Ok(())
     }
 
     /// A new disk, and nothing heard of it yet.
     fn renew(&mut self) -> anyhow::Result<()> {
-        self.past += self.uplink.heard().records.len() as u64;
         self.uplink.forget();
         self.disk.format()
     }

@@ -45,11 +45,6 @@ impl Setting {
         Ok(Self { long, seed, bar, stop: listen()? })
     }
 
-    /// Whether there is time for the long run.
-    pub(crate) fn is_long(&self) -> bool {
-        self.long
-    }
-
     /// How often to try.
     pub(crate) fn tries(&self, quick: u64, long: u64) -> u64 {
         if self.long { long } else { quick }

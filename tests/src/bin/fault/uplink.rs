@@ -55,6 +55,8 @@ pub(crate) struct Heard {
     pub(crate) online: Option<bool>,
     /// All batches.
     pub(crate) batches: u64,
+    /// Records and checkpoints of the devices before this one.
+    past: (u64, u64),
     upto: BTreeMap<u64, u64>,
     /// The last checkpoint that was believed, by epoch.
     accepted: BTreeMap<u64, Accepted>,
@@ -105,8 +107,8 @@ impl Uplink {
     /// Forgets everything: the device begins again from nothing.
     pub(crate) fn forget(&mut self) {
         let mut heard = self.heard();
-        let marks = heard.marks;
-        *heard = Heard { marks, ..Heard::default() };
+        let (past, marks) = ((heard.records_in_all(), heard.checkpoints_in_all()), heard.marks);
+        *heard = Heard { past, marks, ..Heard::default() };
     }
 
     /// A life of the device begins.
@@ -214,6 +216,16 @@ impl Heard {
                 None
             }
         }
+    }
+
+    /// How many records were heard, also before the last [`Uplink::forget`].
+    pub(crate) fn records_in_all(&self) -> u64 {
+        self.past.0 + self.records.len() as u64
+    }
+
+    /// How many checkpoints were heard, also before the last [`Uplink::forget`].
+    pub(crate) fn checkpoints_in_all(&self) -> u64 {
+        self.past.1 + self.claims.len() as u64
     }
 
     /// Everything of this epoch below the sequence was acknowledged.

@@ -228,7 +228,9 @@ fn about(change: &Value) -> String {
     let Value::Object(fields) = change else { return change.to_string() };
     let told = |(name, value): (&String, &Value)| {
         let hidden = ["kind", "envelope"].contains(&name.as_str()) || name.ends_with("_ms");
-        let text = plain(value).filter(|text| !hidden && !text.is_empty() && !text.starts_with("sha256:"))?;
+        // A signed note has lines of its own.
+        let shown = |text: &String| !hidden && !text.is_empty() && !text.starts_with("sha256:") && !text.contains('\n');
+        let text = plain(value).filter(shown)?;
         let cut = text.char_indices().nth(FIELD_CHARS_MAX).map_or(text.clone(), |(at, _)| format!("{}…", &text[..at]));
         // A sentence is set off from the names around it.
         Some(if cut.contains(' ') { format!("{name}=\"{cut}\"") } else { format!("{name}={cut}") })

@@ -7,7 +7,7 @@
 //! left aside and the records are taken.
 
 use serde::{Deserialize, Serialize};
-use vedette_journal::{Checkpoint, Frontier, Hash, NoteError, PublicKey, empty_root, verify_consistency};
+use vedette_journal::{Checkpoint, Frontier, Hash, NoteError, PublicKey, empty_root, lost_leaf, verify_consistency};
 use vedette_protocol::id::{DeviceId, RecordId};
 use vedette_protocol::message::Claim;
 
@@ -79,6 +79,9 @@ pub(crate) enum Judged {
     Fork(Fork),
 }
 
+/// Ranges of lost records that are tried as an explanation. Each costs one more computation of the tree.
+const LOST_TRIED_MAX: usize = 16;
+
 /// The name that a device's log signs under.
 pub(crate) fn origin(device: &DeviceId, epoch: u64) -> String {
     format!("vedette/{device}/{epoch}")
@@ -144,7 +147,10 @@ pub(crate) struct Tree {
     /// Where our own computation begins: a signed tree that was taken over, because records below it are absent here.
     #[serde(with = "frontier_text")]
     pub(crate) adopted: Frontier,
-    /// How far our own copies have been added to it; at most as large as `signed`.
+    /// The last tree in which both agreed, or the one that was taken over.
+    #[serde(with = "frontier_text")]
+    base: Frontier,
+    /// How far our own copies have been added to that; at most as large as `signed`.
     #[serde(with = "frontier_text")]
     own: Frontier,
     /// The largest signed tree that our own copies made.
@@ -213,12 +219,42 @@ impl Tree {
             return Ok(Some(Fork::CopiesDiffer { size }));
         }
         self.matched = size;
+        self.base.clone_from(&self.signed);
         Ok(None)
     }
 
+    /// Whether the signed tree is the one of a log that lost records that are here: in its place, such a record counts as
+    /// a lost one (unless something behind it had noted the tree already, so only the last ranges do). The signed tree is
+    /// taken over then, because our copies cannot make it.
+    pub(crate) fn agrees_without<E>(
+        &mut self,
+        lost: &[(u64, u64)],
+        mut copy: impl FnMut(u64) -> Result<Copy, E>,
+    ) -> Result<bool, E> {
+        let touches = |range: &&(u64, u64)| range.0 < self.size() && range.1 > self.base.size();
+        let lost: Vec<(u64, u64)> = lost.iter().filter(touches).copied().collect();
+        for first in (0..lost.len()).rev().take(LOST_TRIED_MAX) {
+            let mut tree = self.base.clone();
+            while tree.size() < self.size() {
+                let sequence = tree.size();
+                let is_lost = lost[first..].iter().any(|(from, to)| (*from..*to).contains(&sequence));
+                match copy(sequence)? {
+                    Copy::Leaf(leaf) if !is_lost => tree.push(leaf),
+                    Copy::Leaf(_) | Copy::Absent => tree.push(lost_leaf(sequence)),
+                }
+            }
+            if tree == self.signed {
+                self.adopt();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn adopt(&mut self) {
-        self.adopted = self.signed.clone();
-        self.own = self.signed.clone();
+        self.adopted.clone_from(&self.signed);
+        self.base.clone_from(&self.signed);
+        self.own.clone_from(&self.signed);
     }
 }
 
@@ -448,6 +484,35 @@ mod tests {
         tree.accept("third", log.frontier(0, 150));
         assert_eq!(log.copies(&mut tree, 150, 100, &[]), None);
         assert!(tree.covers(120) && !tree.covers(119));
+    }
+
+    #[test]
+    fn a_log_that_lost_what_is_here_and_says_so_is_no_fork() {
+        let log = Log::new(200, 200);
+        let signed = |lost: &[(u64, u64)]| {
+            let mut frontier = Frontier::default();
+            for (n, leaf) in (0..).zip(&log.leaves) {
+                let is_lost = lost.iter().any(|(from, to)| (*from..*to).contains(&n));
+                frontier.push(if is_lost { lost_leaf(n) } else { *leaf });
+            }
+            frontier
+        };
+        let copy = |n: u64| Ok::<_, Infallible>(Copy::Leaf(log.leaves[n as usize]));
+        for (really, said, explained) in [
+            (&[(150, 160)][..], &[(150, 160)][..], true),
+            (&[(150, 160)], &[(20, 30), (150, 160)], true),
+            (&[(150, 160)], &[], false),
+            (&[(150, 160)], &[(150, 159)], false),
+            (&[(150, 160)], &[(20, 30)], false),
+            (&[(120, 130), (150, 160)], &[(120, 130), (150, 160)], true),
+        ] {
+            let mut tree = log.tree(100);
+            log.copies(&mut tree, 100, 0, &[]);
+            tree.accept("next", signed(really));
+            assert!(log.copies(&mut tree, 200, 0, &[]).is_some());
+            assert_eq!(tree.agrees_without(said, copy).unwrap(), explained, "{really:?} {said:?}");
+            assert!(!explained || !tree.covers(155) && tree.own().size() == 200);
+        }
     }
 
     #[test]

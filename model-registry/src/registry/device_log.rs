@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use sled::IVec;
 use vedette_journal::{Hash, leaf};
 use vedette_protocol::id::{DeviceId, RecordId};
+use vedette_protocol::record::{Body, Record};
 
 use super::checkpoint::{Copy, Fork, Tree};
+use super::indexed::read_record;
 use super::progress::Progress;
-use super::{Registry, Result};
+use super::{Error, Registry, Result};
 use crate::store::{Write, keys};
 
 /// Bytes before a record's own: when it came.
@@ -102,10 +104,33 @@ impl Registry {
     ) -> Result<Option<Fork>> {
         let DeviceLog { progress, tree, floor } = log;
         let mut id = RecordId { device: device.clone(), epoch, sequence: 0 };
-        tree.follow(progress.upto, *floor, |sequence| {
+        let mut copy = |sequence| {
             id.sequence = sequence;
-            Ok(self.held(&id, taken)?.map_or(Copy::Absent, |held| Copy::Leaf(leaf(held.bytes()))))
-        })
+            Ok::<_, Error>(self.held(&id, taken)?.map_or(Copy::Absent, |held| Copy::Leaf(leaf(held.bytes()))))
+        };
+        let Some(fork) = tree.follow(progress.upto, *floor, &mut copy)? else {
+            return Ok(None);
+        };
+        // A device that lost records that it had sent goes on without them, and says so.
+        let lost = self.lost(device, epoch, taken)?;
+        Ok(if tree.agrees_without(&lost, &mut copy)? { None } else { Some(fork) })
+    }
+
+    /// Ranges that the device said its journal lost, ascending: in records stored, and in those just taken.
+    fn lost(&self, device: &DeviceId, epoch: u64, taken: &Taken) -> Result<Vec<(u64, u64)>> {
+        let mut lost = Vec::new();
+        for entry in self.state().store().prefix(keys::lost(device, epoch).bytes()) {
+            let (key, value) = entry?;
+            lost.extend(keys::take_number(&key).zip(keys::take_number(&value)).map(|((from, _), (to, _))| (from, to)));
+        }
+        for bytes in taken.values() {
+            if let Ok(Record { body: Body::Gap { from, to, reason: _ }, stamp: _ }) = read_record(bytes) {
+                lost.push((from, to));
+            }
+        }
+        lost.sort_unstable();
+        lost.dedup();
+        Ok(lost)
     }
 
     /// Stored sequences within `[from, below)`, ascending.

@@ -49,12 +49,11 @@ impl Registry {
                 self.note_verdict(id, about, &mut kept.write)?
             }
             Body::Deploy(step) => self.note_step(id, step, received.at_ms, kept)?,
-            Body::Boot { .. }
-            | Body::Gap { .. }
-            | Body::Clock { .. }
-            | Body::Config { .. }
-            | Body::Drop(_)
-            | Body::Ack { .. } => {}
+            Body::Gap { from, to, reason: _ } => {
+                let key = keys::lost(&id.device, id.epoch).number(*from);
+                kept.write.set(key.bytes(), to.to_be_bytes().to_vec());
+            }
+            Body::Boot { .. } | Body::Clock { .. } | Body::Config { .. } | Body::Drop(_) | Body::Ack { .. } => {}
         }
         Ok(())
     }

@@ -146,11 +146,14 @@ impl Registry {
         for epoch in self.epochs(device)? {
             floors.push((epoch, self.last_stored(device, epoch)?.map_or(0, |last| last.saturating_add(1))));
         }
+        let mut view = self.device(device)?;
         let change = Change::Released { device: device.clone(), reason: reason.to_owned(), floors };
         self.state().change(turn, by, change)?;
         // What was held back is published now.
         drop(self.inner.changed.send(device.clone()));
-        self.device(device)
+        (view.quarantine, view.key) = (None, None);
+        view.journals.iter_mut().for_each(|journal| (journal.checkpoint, journal.proven) = (0, 0));
+        Ok(view)
     }
 
     /// Epochs of which something has come, or has been signed.

@@ -15,6 +15,7 @@
 //! | `g` | device `00` epoch:8 | what has settled beyond that, and how much is absent (JSON) |
 //! | `k` | device `00` epoch:8 | signed tree of a journal: last checkpoint, and how far our copies make it (JSON) |
 //! | `f` | device `00` epoch:8 | below this sequence our copies are of two histories:8 |
+//! | `p` | device `00` epoch:8 from:8 | records that the device said it lost: first behind them:8 |
 //! | `P` | device | its pinned key (JSON) |
 //! | `Q` | device | its quarantine (JSON) |
 //! | `r` | device `00` epoch:8 sequence:8 | received:8 (ms; bit 62 turned when it had waited), record bytes as they came |
@@ -228,6 +229,12 @@ pub fn tree(device: &DeviceId) -> Key {
 #[must_use]
 pub fn floor(device: &DeviceId) -> Key {
     Key::new(b'f').name(device.as_str())
+}
+
+/// What a device said that its journal lost; with the first lost sequence as the last part.
+#[must_use]
+pub fn lost(device: &DeviceId, epoch: u64) -> Key {
+    Key::new(b'p').name(device.as_str()).number(epoch)
 }
 
 /// The pinned key of a device.

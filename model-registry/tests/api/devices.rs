@@ -39,6 +39,10 @@ pub(crate) fn boot() -> Vec<u8> {
     record(START_MS, Body::Boot { agent_version: "0.1.0".to_owned(), previous: PreviousEnd::First })
 }
 
+pub(crate) fn gap(from: u64, to: u64) -> Vec<u8> {
+    record(START_MS, Body::Gap { from, to, reason: "the disk lost them".to_owned() })
+}
+
 pub(crate) fn swap(wall_ms: i64, first_row: u64, reserved: u64, by: ScoredBy, reason: SwapReason) -> Vec<u8> {
     record(wall_ms, Body::Swap(Swap { stream: "server".parse().unwrap(), first_row, reserved, by, reason }))
 }

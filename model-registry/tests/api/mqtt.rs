@@ -15,6 +15,7 @@ use vedette_protocol::time::{Quality, Stamp};
 use vedette_protocol::topic::{self, Direction, Down, Topic, Up};
 
 use crate::kit::{Package, START_MS, Scratch, Served};
+use crate::signed_log::{EPOCH, Signer};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -121,6 +122,40 @@ async fn a_batch_is_acknowledged_when_it_is_stored_and_again_when_it_comes_again
     assert_eq!(device.ack().await, beyond, "a hole is not acknowledged");
     let shown = served.json("/api/v1/devices/box-1").await;
     assert_eq!(shown["journals"][0]["upto"], 10);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_hears_how_far_it_is_signed_what_is_held_and_why_it_is_refused() {
+    let served = Scratch::new().serve().await;
+    let mut device = Device::connect(&served, "box").await;
+    let mut signer = Signer::new();
+    signer.find("server", 30);
+    let say = |from, below, claim| {
+        let records = signer.records(from, below).into_iter().map(|(n, bytes)| (n, bytes.into())).collect();
+        JournalBatch { checkpoint: claim, ..JournalBatch::new("box".parse().unwrap(), EPOCH, records) }
+    };
+    device.say(Up::Journal, say(0, 10, Some(signer.claim(10))).encode()).await;
+    assert_eq!(device.ack().await, BatchAck { checkpoint: 10, ..BatchAck::new(EPOCH, 10) });
+    device.say(Up::Journal, say(25, 30, None).encode()).await;
+    assert_eq!(device.ack().await, BatchAck { checkpoint: 10, held: vec![(25, 30)], ..BatchAck::new(EPOCH, 10) });
+    let gone = JournalBatch { span: Some((10, 25)), late: true, ..say(20, 25, None) };
+    device.say(Up::Journal, gone.encode()).await;
+    assert_eq!(device.ack().await, BatchAck { checkpoint: 10, ..BatchAck::new(EPOCH, 30) });
+    let other = JournalBatch::new("box".parse().unwrap(), EPOCH, records(3, 1));
+    device.say(Up::Journal, other.encode()).await;
+    let refused = device.ack().await;
+    assert_eq!((refused.upto, refused.checkpoint), (30, 10));
+    assert!(refused.refused.unwrap().contains("two different records as box/77/3"));
+    // "Where are you?" is answered, too.
+    device.say(Up::Journal, JournalBatch { span: Some((30, 30)), ..say(30, 30, None) }.encode()).await;
+    assert!(device.ack().await.refused.is_some());
+    let reason = serde_json::json!({ "reason": "a test" });
+    let path = "/api/v1/devices/box/release";
+    let released = served.send(reqwest::Method::POST, path, &served.tokens.approver, &reason).await;
+    assert_eq!(released.status().as_u16(), 200);
+    device.say(Up::Journal, JournalBatch { span: Some((30, 30)), ..say(30, 30, None) }.encode()).await;
+    assert_eq!(device.ack().await, BatchAck::new(EPOCH, 30));
     served.end().await;
 }
 

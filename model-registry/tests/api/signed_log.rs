@@ -1,11 +1,13 @@
 //! A device with a real journal that signs what it holds, its clone, and what the registry makes of both.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use vedette_journal::{
-    Checkpoint, Frontier, Hash, Journal, Options, Reader, SigningKey, consistency_ranges, leaf, verify_inclusion,
+    Checkpoint, Frontier, Hash, Journal, Options, Reader, SigningKey, consistency_ranges, leaf, lost_leaf,
+    verify_inclusion,
 };
 use vedette_model_registry::registry::{Batch, Error, Ingested, Registry};
 use vedette_model_registry::view::{AssignRequest, AuditQuery};
@@ -13,7 +15,7 @@ use vedette_protocol::cbor::Bytes;
 use vedette_protocol::id::Digest;
 use vedette_protocol::message::Claim;
 
-use crate::devices::{anomaly, baseline, device};
+use crate::devices::{anomaly, baseline, device, gap};
 use crate::kit::{START_MS, Scratch};
 
 /// A device: a journal in a folder of its own, a key, and what the registry has told it.
@@ -64,7 +66,7 @@ impl Signer {
         self.journal.commit().unwrap();
     }
 
-    fn records(&self, from: u64, below: u64) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn records(&self, from: u64, below: u64) -> Vec<(u64, Vec<u8>)> {
         let mut reader = Reader::open(self.folder.path(), from).unwrap();
         let mut records = Vec::new();
         while let Some(entry) = reader.next_below(below).unwrap() {
@@ -75,7 +77,10 @@ impl Signer {
 
     fn frontier(&self, from: u64, below: u64) -> Frontier {
         let mut frontier = Frontier::default();
-        self.records(from, below).iter().for_each(|(_, record)| frontier.push(leaf(record)));
+        let records: BTreeMap<u64, Vec<u8>> = self.records(from, below).into_iter().collect();
+        for sequence in from..below {
+            frontier.push(records.get(&sequence).map_or_else(|| lost_leaf(sequence), |record| leaf(record)));
+        }
         frontier
     }
 
@@ -92,11 +97,6 @@ impl Signer {
             proof: ranges.map(|range| digest(&self.frontier(range.start, range.end).root())).collect(),
             frontier: frontier.nodes().iter().map(digest).collect(),
         }
-    }
-
-    /// Signs its log for itself; the note stands behind the next records.
-    pub(crate) fn sign(&mut self) {
-        self.journal.checkpoint(&format!("vedette/box/{EPOCH}"), &self.key).unwrap();
     }
 
     /// Sends the records from `from` on with a checkpoint of all that there is, and listens.
@@ -349,6 +349,37 @@ fn pruned_records_do_not_end_the_comparison_of_those_that_come_after() {
     assert_eq!(signer.send(&registry, 100).refused, None);
     let checkpoints = registry.checkpoints(&device("box")).unwrap();
     assert_eq!((checkpoints[0].own_from, checkpoints[0].own_below), (100, 120));
+}
+
+#[test]
+fn a_device_whose_disk_lost_what_it_had_sent_goes_on_when_it_says_so() {
+    let scratch = Scratch::new();
+    let registry = scratch.registry();
+    let mut signer = Signer::new();
+    signer.find("server", 50);
+    signer.send(&registry, 0);
+    let mut after = signer.copied();
+    signer.find("server", 10);
+    assert_eq!(registry.ingest(&device("box"), EPOCH, signer.records(50, 60)).unwrap().upto, 60);
+    // The disk said that the last ten were durable, and they were not.
+    after.journal.skip_to(60).unwrap();
+    let mut silent = after.copied();
+    after.journal.append(4, &gap(50, 60)).unwrap();
+    after.find("server", 5);
+    let done = after.send(&registry, 60);
+    assert_eq!((done.upto, done.checkpoint, done.refused), (66, 66, None));
+    after.find("server", 5);
+    assert_eq!(after.send(&registry, 66).refused, None);
+    let checkpoints = registry.checkpoints(&device("box")).unwrap();
+    assert_eq!((checkpoints[0].own_from, checkpoints[0].own_below), (66, 71));
+
+    // One that says nothing of it is not believed.
+    let scratch = Scratch::new();
+    let registry = scratch.registry();
+    silent.from = 0;
+    silent.find("server", 6);
+    registry.ingest(&device("box"), EPOCH, signer.records(0, 60)).unwrap();
+    assert!(why(&silent.send(&registry, 60)).contains("records below 66"));
 }
 
 #[test]

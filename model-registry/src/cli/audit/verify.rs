@@ -167,10 +167,8 @@ fn judge_running(
         if let Err(error) = Checkpoint::open(note, key) {
             findings.push(Finding::new(Exit::BadSignature, format!("the checkpoint given by --checkpoint: {error}")));
         } else if before.origin != said.origin {
-            findings.push(fork(format!(
-                "the earlier checkpoint is of the log `{}`, this is `{}`: another history was begun",
-                before.origin, said.origin
-            )));
+            let text = format!("the checkpoint given is of the log `{}`, this is `{}`", before.origin, said.origin);
+            findings.push(Finding::new(Exit::Incomplete, text));
         } else if before.size > said.size {
             findings.push(fork(format!(
                 "{} entries were signed, and the log has {} now: its end was taken away",

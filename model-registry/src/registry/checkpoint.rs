@@ -283,7 +283,7 @@ pub(crate) fn conflict(id: &RecordId) -> Fork {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use std::convert::Infallible;
 
     use vedette_journal::{SigningKey, consistency_ranges, leaf};

@@ -5,7 +5,8 @@
 //! - Every verb blocks (it ends in an fsync): callers on the runtime go through `spawn_blocking`.
 //! - A change of state and its audit entry are one write ([`state`]); no change, no entry.
 //! - What devices send in (journal records, births, statuses) are facts of theirs, not changes of ours: records are kept
-//!   durably by id, births and statuses as last heard.
+//!   durably by id, births and statuses as last heard. A device whose facts contradict each other or what it signed is put
+//!   into quarantine, and that is a change of ours.
 //! - Nothing in here opens a socket. Whoever has to tell a device something listens to [`Registry::assignments_changed`].
 
 pub mod anomalies;

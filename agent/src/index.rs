@@ -36,6 +36,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -44,6 +45,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use vedette_journal::Reader;
+use vedette_protocol::record::RecordKind;
 
 use crate::recorder::Recorder;
 
@@ -179,6 +181,9 @@ impl Follower {
         let mut store = Store::open(&self.folder, self.epoch, self.bytes_max)?;
         let committed = *self.committed.borrow_and_update();
         anyhow::ensure!(store.next_sequence() <= committed, "its cursor is beyond the journal");
+        if store.next_sequence() == 0 {
+            store.begin_at(fitting(&self.journal, committed, self.bytes_max)?);
+        }
         let mut reader = Reader::open(&self.journal, store.next_sequence())?;
         loop {
             let committed = *self.committed.borrow_and_update();
@@ -209,6 +214,26 @@ impl Follower {
     fn publish(&self, store: Option<Store>) {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = store;
     }
+}
+
+/// The first sequence of the newest anomalies that fit. A view that is made anew begins there: to take in what would only be
+/// evicted again costs twenty times what reading it does.
+fn fitting(journal: &Path, committed: u64, bytes_max: u64) -> anyhow::Result<u64> {
+    let (mut newest, mut bytes) = (VecDeque::new(), 0);
+    let mut reader = Reader::open(journal, 0)?;
+    while let Some(entry) = reader.next_below(committed)? {
+        if entry.kind == RecordKind::Anomaly as u8 {
+            let cost = store::cost(&entry.payload);
+            newest.push_back((entry.sequence, cost));
+            bytes += cost;
+        }
+        while bytes > bytes_max
+            && let Some((_, cost)) = newest.pop_front()
+        {
+            bytes -= cost;
+        }
+    }
+    Ok(newest.front().map_or(committed, |(sequence, _)| *sequence))
 }
 
 /// One batch; tells whether there may be more.

@@ -80,6 +80,7 @@ pub(super) struct Store {
     db: Db,
     meta: Meta,
     bytes_max: u64,
+    begin: u64,
     clocks: Arc<RwLock<Corrections>>,
 }
 
@@ -165,9 +166,14 @@ impl Store {
                 clocks.read(reading);
             }
         }
-        let store = Self { db, meta, bytes_max, clocks: Arc::new(RwLock::new(clocks)) };
+        let store = Self { db, meta, bytes_max, begin: 0, clocks: Arc::new(RwLock::new(clocks)) };
         ensure!(store.recount()? == (meta.bytes, meta.count), "entries are missing");
         Ok(store)
+    }
+
+    /// Leaves anomalies before this sequence out.
+    pub(super) fn begin_at(&mut self, sequence: u64) {
+        self.begin = sequence;
     }
 
     /// First sequence that is not in the view yet.
@@ -176,12 +182,13 @@ impl Store {
     }
 
     /// Takes a step and moves the cursor, atomically; then drops the oldest anomalies over the cap.
-    pub(super) fn apply(&mut self, step: Step, next_sequence: u64) -> anyhow::Result<()> {
+    pub(super) fn apply(&mut self, mut step: Step, next_sequence: u64) -> anyhow::Result<()> {
         if next_sequence == self.meta.next_sequence {
             return Ok(());
         }
         let mut batch = Batch::default();
         let mut meta = Meta { next_sequence, ..self.meta };
+        step.anomalies.retain(|(sequence, ..)| *sequence >= self.begin);
         let fresh: Vec<u64> = step.anomalies.iter().map(|(sequence, ..)| *sequence).collect();
         for (sequence, anomaly, payload) in step.anomalies {
             meta.bytes += cost(&payload);
@@ -332,7 +339,7 @@ fn judgement(payload: &[u8]) -> anyhow::Result<Option<Judgement>> {
     })
 }
 
-fn cost(payload: &[u8]) -> u64 {
+pub(super) fn cost(payload: &[u8]) -> u64 {
     payload.len() as u64 + OVERHEAD_BYTES
 }
 

@@ -197,6 +197,7 @@ fn a_view_that_was_flipped_cut_or_robbed_of_a_file_answers_as_the_journal_does()
             store::discard(&folder).unwrap();
             copy(&bench.index(), &folder);
             damage(&folder.join(file.file_name()), how);
+            assert!(seal::take(&folder, 1 << 30).is_err(), "{:?} {how:?} was not seen", file.file_name());
             let store = bench.open(&folder);
             for (query, wanted) in queries().iter().zip(&wanted) {
                 assert_eq!(&store.query(query).unwrap(), wanted, "{:?} {how:?}", file.file_name());
@@ -227,6 +228,26 @@ fn a_view_that_was_closed_is_believed_and_one_that_was_not_is_made_anew() {
     store::discard(&bench.index()).unwrap();
     std::fs::write(bench.index(), b"no folder at all").unwrap();
     assert_eq!(bench.open(&bench.index()).query(&queries()[0]).unwrap().len(), 40);
+}
+
+#[test]
+fn a_small_view_that_is_made_anew_holds_what_one_that_lived_through_it_holds() {
+    let mut bench = Bench::new();
+    bench.live(200);
+    let (cap, end) = (6_000, bench.writer.committed());
+    let made = |name: &str, begin: u64| {
+        let mut store = Store::open(&bench.dir.path().join(name), EPOCH, cap).unwrap();
+        store.begin_at(begin);
+        let mut reader = Reader::open(&bench.journal(), 0).unwrap();
+        while step(&mut store, &mut reader, end).unwrap() {}
+        store.query(&queries()[0]).unwrap()
+    };
+    let begin = fitting(&bench.journal(), end, cap).unwrap();
+    assert!(begin > end / 2);
+    let (lived, anew) = (made("lived", 0), made("anew", begin));
+    assert!((10..40).contains(&lived.len()), "{} anomalies in {cap} bytes", lived.len());
+    assert_eq!(lived, anew);
+    assert_eq!(fitting(&bench.journal(), end, u64::MAX).unwrap(), 1, "all of them");
 }
 
 #[test]

@@ -25,6 +25,8 @@ mod claims;
 mod driver;
 mod history;
 mod outbox;
+mod pace;
+mod prover;
 mod ranges;
 mod report;
 mod step;

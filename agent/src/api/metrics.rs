@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::view::{JournalView, StatusView, StreamView};
+use super::view::{JournalView, RegistryView, StatusView, StreamView};
 use super::{Api, status};
 
 /// Name, type, help, and the number, of each metric of a stream.
@@ -35,7 +35,7 @@ const STREAM_METRICS: [StreamMetric; 9] = [
 /// The same of the agent as a whole.
 type AgentMetric = (&'static str, &'static str, &'static str, fn(&StatusView) -> f64);
 
-const AGENT_METRICS: [AgentMetric; 12] = [
+const AGENT_METRICS: [AgentMetric; 17] = [
     ("vedette_uptime_seconds", "gauge", "Time since the agent started.", |s| s.uptime_s as f64),
     ("vedette_memory_bytes", "gauge", "Resident memory.", |s| s.memory_bytes as f64),
     ("vedette_journal_next_sequence", "counter", "Sequence of the next record.", |s| s.next_sequence as f64),
@@ -55,11 +55,35 @@ const AGENT_METRICS: [AgentMetric; 12] = [
     ("vedette_journal_signed_sequence", "counter", "Records below this sequence have a signed checkpoint.", |s| {
         journal(s, |j| j.checkpoint.unwrap_or(0))
     }),
-    ("vedette_degraded", "gauge", "1 when the disk refuses.", |s| f64::from(u8::from(s.degraded.is_some()))),
+    ("vedette_registry_connected", "gauge", "1 when there is a connection to the registry's broker.", |s| {
+        registry(s, |r| u64::from(r.connected))
+    }),
+    ("vedette_outbox_waiting_records", "gauge", "Records that the registry does not have.", |s| {
+        registry(s, |r| r.waiting)
+    }),
+    ("vedette_outbox_late_records_total", "counter", "Records sent late, because they had waited.", |s| {
+        registry(s, |r| r.late)
+    }),
+    ("vedette_outbox_resent_batches_total", "counter", "Batches sent once more for want of an answer.", |s| {
+        registry(s, |r| r.resent)
+    }),
+    (
+        "vedette_registry_accepted_sequence",
+        "counter",
+        "Records below this sequence have a checkpoint that the registry accepted.",
+        |s| registry(s, |r| r.checkpoint),
+    ),
+    ("vedette_degraded", "gauge", "1 when the disk or the registry refuses.", |s| {
+        f64::from(u8::from(s.degraded.is_some()))
+    }),
 ];
 
 fn journal(status: &StatusView, value: fn(&JournalView) -> u64) -> f64 {
     status.journal.as_ref().map_or(f64::NAN, |journal| value(journal) as f64)
+}
+
+fn registry(status: &StatusView, value: fn(&RegistryView) -> u64) -> f64 {
+    status.registry.as_ref().map_or(f64::NAN, |registry| value(registry) as f64)
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {

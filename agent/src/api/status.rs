@@ -44,7 +44,8 @@ impl Parts {
 }
 
 pub(super) async fn health(State(api): State<Api>) -> Json<Value> {
-    let degraded = api.parts.recorder.report().degraded;
+    let talk = || api.parts.sync.borrow().degraded.clone();
+    let degraded = api.parts.recorder.report().degraded.or_else(talk);
     Json(json!({ "status": if degraded.is_none() { "ok" } else { "degraded" }, "degraded": degraded }))
 }
 
@@ -90,7 +91,7 @@ pub(super) fn view(parts: &Parts) -> StatusView {
         acked: sync.as_ref().map(|view| view.acked),
         held: report.held,
         lost: report.lost,
-        degraded: report.degraded,
+        degraded: report.degraded.or_else(|| sync.as_ref().and_then(|view| view.degraded.clone())),
         disk: report.trouble,
         journal: Some(JournalView {
             bytes: report.journal_bytes,
@@ -105,6 +106,12 @@ pub(super) fn view(parts: &Parts) -> StatusView {
         registry: sync.map(|view| RegistryView {
             connected: view.connected,
             lost: view.lost,
+            waiting: view.waiting,
+            late: view.late,
+            resent: view.resent,
+            held_ranges: view.held_ranges,
+            checkpoint: view.checkpoint,
+            degraded: view.degraded,
             assignment_version: deploy.assignment_version,
             refusal: deploy.refusal.clone(),
         }),

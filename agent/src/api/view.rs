@@ -249,6 +249,24 @@ pub struct RegistryView {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// Records that the registry does not have.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Records sent as late since the start, because they had waited for the connection.
+    #[serde(default)]
+    pub late: u64,
+    /// Batches sent once more because no acknowledgement came.
+    #[serde(default)]
+    pub resent: u64,
+    /// Ranges of records that the registry has beyond the acknowledged ones.
+    #[serde(default)]
+    pub held_ranges: u64,
+    /// Tree size of the last checkpoint that the registry accepted, 0 for none known.
+    #[serde(default)]
+    pub checkpoint: u64,
+    /// Why the talk is not what it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
     /// The assignment that was taken last.
     pub assignment_version: u64,
     /// Why the last assignment was refused.

@@ -121,14 +121,25 @@ pub fn load(path: &Path) -> io::Result<Found> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Whole(Stored::default())),
-        Err(e) => return Err(e),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
+        // A failing disk takes the models away and not the scoring.
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "couldn't read what deploy remembered");
+            Vec::new()
+        }
     };
     if let Some(stored) = decode(&bytes) {
         return Ok(Found::Whole(stored));
     }
     let aside = path.with_extension("cbor.broken");
-    std::fs::rename(path, &aside)?;
-    Ok(Found::Broken(aside))
+    match std::fs::rename(path, &aside) {
+        Ok(()) => Ok(Found::Broken(aside)),
+        // On a read-only disk it stays where it is.
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "couldn't set it aside");
+            Ok(Found::Broken(path.to_owned()))
+        }
+    }
 }
 
 fn decode(bytes: &[u8]) -> Option<Stored> {

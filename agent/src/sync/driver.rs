@@ -1,18 +1,20 @@
 //! Connects, sends what was decided and hands on what came.
 
+mod send;
+
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use vedette_journal::{Cursor, CursorFile};
+use vedette_journal::{Cursor, CursorFile, SKIP_RECORDS_MAX};
 use vedette_protocol::id::DeviceId;
 use vedette_protocol::limit::MAX_PACKET_BYTES;
-use vedette_protocol::message::{JournalBatch, Message};
+use vedette_protocol::message::Message as _;
 use vedette_protocol::topic::{Down, Topic, Up};
 
-use super::batch::Asked;
 use super::claims::Claims;
-use super::history::{History, Read};
-use super::outbox::{Lane, Limits, Outbox, Wanted};
+use super::history::History;
+use super::outbox::{Limits, Outbox};
+use super::prover::{News, Prover};
 use super::report::Reporter;
 use super::step::{Action, Input, Session};
 use super::{Link, Parts, View};
@@ -20,7 +22,7 @@ use crate::backoff::{self, Reconnect, Waits};
 use crate::clock::Clock;
 use crate::config::{self, Broker};
 use crate::deploy;
-use crate::mqtt::{self, Event, Events, KEEP_ALIVE, Lost, PublishError, Publisher, Retain, Will};
+use crate::mqtt::{self, Event, Events, KEEP_ALIVE, Lost, Publisher, Retain, Will};
 use crate::recorder::Acknowledged;
 
 /// The first wait before connecting again; it doubles up to `sync.reconnect_cap`.
@@ -35,18 +37,6 @@ const QUEUE_FULL: Duration = Duration::from_millis(50);
 /// A broker that takes nothing for so long, and still answers pings, is left.
 const QUEUE_STUCK: Duration = Duration::from_secs(60);
 
-/// Before the journal is asked again for records that it could not give.
-const READ_AGAIN: Duration = Duration::from_secs(2);
-
-/// Records of a batch that only asks whether the registry takes something again.
-const SMALL_RECORDS: usize = 8;
-
-/// Records that a journal can have lost at its end and the registry not: a week of a busy device.
-const AHEAD_RECORDS_MAX: u64 = 1 << 20;
-
-/// Bytes of a batch that are left free for a claim: a note of 1 KiB, 130 hashes of 34 bytes, a key, names.
-const CLAIM_BYTES: usize = 6 * 1024;
-
 pub(super) struct Driver {
     device: DeviceId,
     config: config::Sync,
@@ -54,6 +44,7 @@ pub(super) struct Driver {
     clock: Clock,
     session: Session,
     history: History,
+    prover: Prover,
     reporter: Reporter,
     deploy: watch::Receiver<deploy::View>,
     committed: watch::Receiver<u64>,
@@ -83,10 +74,13 @@ impl Driver {
         };
         let mut outbox = Outbox::new(epoch, stored_position(&cursor, epoch).min(durable), limits);
         outbox.committed(durable);
-        let claims = Claims::new(config.ack_timeout);
+        let mut prover = Prover::new(&recorder);
+        let mut claims = Claims::new(config.ack_timeout);
+        claims.signed(prover.signed());
         Self {
             session: Session::new(device.clone(), outbox, claims, config.status_interval),
             history: History::new(recorder.journal(), &device, epoch),
+            prover,
             running: board.changes(),
             reporter: Reporter { device: device.clone(), clock, recorder, board },
             device,
@@ -168,6 +162,11 @@ impl Driver {
                     Event::Lost(lost) => return lost,
                 },
                 Ok(()) = self.committed.changed() => Input::Committed(*self.committed.borrow_and_update()),
+                news = self.prover.news() => match news {
+                    News::Signed => Input::Signed(self.prover.signed()),
+                    News::Proven(proven) => Input::Proven(Box::new(proven)),
+                    News::NotProven => continue,
+                },
                 Ok(()) = self.deploy.changed() => Input::Changed,
                 Ok(()) = self.running.changed() => Input::Changed,
                 Some(request) = self.link.requests.recv(), if self.session.connected() => {
@@ -182,6 +181,7 @@ impl Driver {
             }
             self.send_batches(publisher).await;
             self.send_claim(publisher);
+            self.prove();
             if self.cursor_due.is_some_and(|due| due <= now) {
                 self.store_cursor().await;
             }
@@ -212,11 +212,17 @@ impl Driver {
             }
             Action::Cursor(upto) => {
                 self.cursor_due = self.cursor_due.or(Some(self.clock.now() + CURSOR_INTERVAL));
-                tracing::debug!(upto, "the registry has the journal up to here");
+                self.tell_recorder(upto);
             }
-            Action::Accepted(size) => tracing::debug!(size, "the registry has accepted the checkpoint of this size"),
+            Action::Accepted(_) => self.tell_recorder(self.session.outbox.acked()),
             Action::Ahead(upto) => {
-                tracing::debug!(upto, "the registry says to have more of this journal than there is")
+                // Records of ours that we do not have: the recorder goes on behind them. An acknowledgement is not
+                // signed, so a lie may cost some numbers and not all of them.
+                let plausible = upto - self.session.outbox.acked() <= SKIP_RECORDS_MAX;
+                tracing::error!(upto, plausible, "the registry has records of this journal that are not here any more");
+                if plausible {
+                    self.tell_recorder(upto);
+                }
             }
             Action::Assignment(sealed) => {
                 if self.link.assignments.try_send(sealed).is_err() {
@@ -257,83 +263,6 @@ impl Driver {
         let filters: Vec<&str> = topics.iter().map(String::as_str).collect();
         if let Err(error) = publisher.subscribe(&filters) {
             tracing::warn!(%error, "couldn't subscribe");
-        }
-    }
-
-    /// Sends what the window allows.
-    async fn send_batches(&mut self, publisher: &Publisher) {
-        while let Some(wanted) = self.session.wanted(self.clock.now()) {
-            let read = self.history.read(wanted.lane, self.asked(wanted)).await;
-            let now = self.clock.now();
-            let Read::Batch(mut batch) = read else {
-                self.session.outbox.stalled(wanted.lane, now + READ_AGAIN);
-                continue;
-            };
-            batch.message.late = wanted.lane == Lane::Backlog;
-            batch.message.checkpoint = self.session.claims.due(self.session.outbox.sent_below()).cloned();
-            if !self.publish(publisher, Up::Journal, Retain::No, &batch.message) {
-                return;
-            }
-            if batch.message.checkpoint.is_some() {
-                self.session.claims.sent(now);
-            }
-            self.session.outbox.sent(wanted.lane, wanted.from, batch.end, batch.message.records.len(), now);
-        }
-    }
-
-    fn asked(&self, wanted: Wanted) -> Asked {
-        Asked {
-            from: wanted.from,
-            below: wanted.below,
-            committed: *self.committed.borrow(),
-            records_max: if wanted.small { SMALL_RECORDS } else { self.config.batch_records as usize },
-            reserved_bytes: if self.session.claims.is_ready() { CLAIM_BYTES } else { 0 },
-        }
-    }
-
-    /// Sends a claim, or the question that comes before it, in a batch without records when no other goes out.
-    fn send_claim(&mut self, publisher: &Publisher) {
-        let Session { outbox, claims, .. } = &self.session;
-        if !self.session.connected() || outbox.refused().is_some() || !outbox.is_all_sent() {
-            return;
-        }
-        let claim = claims.due(outbox.sent_below()).cloned();
-        if claim.is_none() && !(claims.should_ask() && outbox.is_idle()) {
-            return;
-        }
-        let (acked, is_claim) = (outbox.acked(), claim.is_some());
-        let batch = JournalBatch {
-            span: Some((acked, acked)),
-            checkpoint: claim,
-            ..JournalBatch::new(self.device.clone(), self.epoch, Vec::new())
-        };
-        if self.publish(publisher, Up::Journal, Retain::No, &batch) {
-            let now = self.clock.now();
-            if is_claim { self.session.claims.sent(now) } else { self.session.claims.asked(now) }
-        }
-    }
-
-    /// Queues a message; whether it was taken.
-    fn publish<M: Message>(&mut self, publisher: &Publisher, up: Up, retain: Retain, message: &M) -> bool {
-        let bytes = message.encode();
-        let topic = Topic::up(&self.device, up).to_string();
-        if bytes.len() > M::MAX_BYTES {
-            tracing::error!(%topic, bytes = bytes.len(), bytes_max = M::MAX_BYTES, "a message is too long to be sent");
-            return false;
-        }
-        match publisher.publish(&topic, retain, bytes) {
-            Ok(()) => {
-                self.queue_full = None;
-                true
-            }
-            Err(PublishError::Full) => {
-                self.queue_full = self.queue_full.or(Some(self.clock.now()));
-                false
-            }
-            Err(error @ PublishError::TooLong { .. }) => {
-                tracing::error!(%topic, %error, "a message is too long to be sent");
-                false
-            }
         }
     }
 

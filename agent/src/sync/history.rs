@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use vedette_protocol::id::DeviceId;
+use vedette_protocol::message::JournalBatch;
 
 use super::batch::{Asked, Batch, Batches};
 use super::outbox::Lane;
@@ -20,6 +21,7 @@ pub(super) enum Read {
 pub(super) struct History {
     live: Option<Batches>,
     backlog: Option<Batches>,
+    ahead: Option<Batches>,
     /// Why the journal could not be read when it was tried last.
     trouble: Option<String>,
 }
@@ -27,7 +29,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn new(journal: &Path, device: &DeviceId, epoch: u64) -> Self {
         let batches = || Some(Batches::new(journal.to_owned(), device.clone(), epoch));
-        Self { live: batches(), backlog: batches(), trouble: None }
+        Self { live: batches(), backlog: batches(), ahead: batches(), trouble: None }
     }
 
     /// Why the journal cannot be read, as a sentence.
@@ -70,5 +72,18 @@ impl History {
                 Read::Nothing
             }
         }
+    }
+
+    /// The control records among the asked ones, and the first sequence that was not looked at.
+    pub(super) async fn control(&mut self, asked: Asked) -> Option<(JournalBatch, u64)> {
+        let mut batches = self.ahead.take()?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let found = batches.control(asked);
+            (batches, found)
+        });
+        let (batches, found) = reading.await.ok()?;
+        self.ahead = Some(batches);
+        // What cannot be read now is told by the batch that comes to it.
+        found.ok()
     }
 }

@@ -4,8 +4,9 @@
 //!
 //! What is durable when a connection begins is its *backlog*; what comes later is *live* and goes first, so that news
 //! never waits behind a week of history. The backlog is paced (records a second, and at most three quarters of the
-//! window) and its batches are marked late. Control records that stand behind a burst are sent ahead of it (`ahead`),
-//! and once more in their place.
+//! window) and its batches are marked late. Control records that stand behind a burst of live ones are sent ahead of it,
+//! without a span, and once more in their place. Not so in the backlog: what is sent out of order there would fill the
+//! few ranges that an acknowledgement names, and hide that the live ones have come.
 //!
 //! # The cursor
 //!
@@ -18,12 +19,16 @@
 //!
 //! A device in quarantine keeps everything and sends one small batch every [`REFUSED_PAUSE`], to learn when it is over.
 
+mod words;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use vedette_protocol::message::BatchAck;
 
+use super::pace::Pace;
 use super::ranges::Ranges;
+pub(super) use words::{Acked, Lane, Limits, Wanted};
 
 /// The longest patience with a silent registry.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
@@ -35,53 +40,8 @@ pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// back over it, it is sent again.
 pub(super) const HELD_RANGES_MAX: usize = 64;
 
-/// What the backlog may catch up at once after a pause of ours: one slice of its pace.
-const PACE_SLICE: Duration = Duration::from_millis(50);
-
-/// How records are sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Batches under way at once.
-    pub(super) window: usize,
-    /// After this a batch without an answer is sent again.
-    pub(super) ack_timeout: Duration,
-    /// Records of the backlog a second.
-    pub(super) backlog_rate: u32,
-}
-
-/// What a batch is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// What came since the connection began.
-    Live,
-    /// What had waited for it.
-    Backlog,
-}
-
-/// The batch to send next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) lane: Lane,
-    /// Its first sequence.
-    pub(super) from: u64,
-    /// The first sequence that is not its business.
-    pub(super) below: u64,
-    /// Only to ask whether the registry takes something again.
-    pub(super) small: bool,
-}
-
-/// What an acknowledgement did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acked {
-    /// The cursor moved to this sequence.
-    Moved(u64),
-    /// Nothing new about the cursor.
-    Nothing,
-    /// The registry has more of this journal than this journal.
-    Ahead(u64),
-    /// It speaks of another journal: not ours.
-    Foreign,
-}
+/// Live records that are nearer than this to being sent are not worth overtaking: two batches.
+const OVERTAKEN_MIN: u64 = 256;
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
@@ -113,8 +73,11 @@ pub(super) struct Outbox {
     boundary: u64,
     live: Position,
     backlog: Position,
-    /// When the backlog's pace allows its next batch.
-    paced_until: Option<Instant>,
+    pace: Pace,
+    /// Live records below were looked through for such that go ahead.
+    overtaken: u64,
+    /// Since when one batch of those is without any answer.
+    ahead: Option<Instant>,
     under_way: VecDeque<UnderWay>,
     held: Ranges,
     /// Nobody answered in time: one batch from the cursor, until somebody does.
@@ -141,7 +104,9 @@ impl Outbox {
             boundary: acked,
             live: start,
             backlog: start,
-            paced_until: None,
+            pace: Pace::new(limits.backlog_rate),
+            overtaken: 0,
+            ahead: None,
             under_way: VecDeque::with_capacity(limits.window),
             held: Ranges::new(HELD_RANGES_MAX),
             probing: false,
@@ -209,7 +174,7 @@ impl Outbox {
 
     /// A connection begins: what is durable now is its backlog, and nothing is under way.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.boundary = self.committed;
+        (self.boundary, self.overtaken, self.ahead) = (self.committed, 0, None);
         self.moved = Some(now);
         self.rewind();
     }
@@ -240,12 +205,29 @@ impl Outbox {
         want(Lane::Live).or_else(|| if self.backlog_may_go(now) { want(Lane::Backlog) } else { None })
     }
 
+    /// The live records among which control records may be looked for, to be sent ahead.
+    pub(super) fn overtakable(&self, now: Instant) -> Option<(u64, u64)> {
+        let waits = self.ahead.is_some_and(|since| since + self.limits.ack_timeout > now);
+        if self.moved.is_none() || self.refused.is_some() || self.probing || waits {
+            return None;
+        }
+        let (from, _) = self.open(Lane::Live)?;
+        let from = self.overtaken.max(from + OVERTAKEN_MIN);
+        (from < self.committed).then_some((from, self.committed))
+    }
+
+    /// The live records below were looked through; whether some of them were sent ahead.
+    pub(super) fn overtook(&mut self, below: u64, sent: bool, now: Instant) {
+        self.overtaken = self.overtaken.max(below);
+        self.ahead = sent.then_some(now);
+    }
+
     fn backlog_may_go(&self, now: Instant) -> bool {
         // A quarter of the window is kept for live batches, unless there is only one place.
         let window = self.limits.window;
         let share = window - (window / 4).max(usize::from(window > 1));
         let under_way = self.under_way.iter().filter(|batch| batch.lane == Lane::Backlog).count();
-        under_way < share && !is_ahead(self.paced_until, now)
+        under_way < share && !is_ahead(self.pace.until(), now)
     }
 
     /// What a lane has left to send: from here, below there.
@@ -279,9 +261,7 @@ impl Outbox {
         self.under_way.push_back(UnderWay { lane, from, end, sent: now });
         if lane == Lane::Backlog {
             self.late = self.late.saturating_add(records as u64);
-            let takes = Duration::from_secs(1).mul_f64(records as f64 / f64::from(self.limits.backlog_rate.max(1)));
-            let slice = now.checked_sub(PACE_SLICE).unwrap_or(now);
-            self.paced_until = Some(self.paced_until.map_or(slice, |paced| paced.max(slice)) + takes);
+            self.pace.went(records, now);
         }
     }
 
@@ -298,6 +278,7 @@ impl Outbox {
         if ack.upto > self.committed {
             return Acked::Ahead(ack.upto);
         }
+        self.ahead = None;
         self.note_refusal(ack.refused.as_ref(), now);
         if ack.upto < self.acked {
             let since = self.regressed.map_or(now, |(_, since)| since);
@@ -346,7 +327,7 @@ impl Outbox {
         let oldest = self.under_way.front().map(|oldest| oldest.sent + self.patience);
         let regressed = self.regressed.map(|(_, since)| since + self.patience);
         let stuck = self.stuck_since().map(|since| since + self.patience);
-        let later = [self.paced_until, self.refused_until, self.live.resume, self.backlog.resume];
+        let later = [self.pace.until(), self.refused_until, self.live.resume, self.backlog.resume];
         let later = later.into_iter().flatten().filter(|at| *at > now);
         [oldest, regressed, stuck].into_iter().flatten().chain(later).min()
     }

@@ -16,7 +16,7 @@ use vedette_protocol::id::DeviceId;
 use vedette_protocol::message::{BatchAck, Chunk, Message as _};
 use vedette_protocol::topic::{Direction, Down, Topic};
 
-use super::claims::Claims;
+use super::claims::{Claims, Proven};
 use super::outbox::{Acked, Outbox, Wanted};
 
 /// Connections ended by a packet that is too large, in a row, before the first subscription is given up (reliability: a
@@ -46,6 +46,8 @@ pub(super) enum Input {
     Committed(u64),
     /// A checkpoint of this size was signed.
     Signed(u64),
+    /// The proof that it continues what the registry has accepted is ready.
+    Proven(Box<Proven>),
     /// What runs, or how a model's way in stands, has changed.
     Changed,
     /// Time has passed.
@@ -186,6 +188,10 @@ impl Session {
             }
             Input::Signed(size) => {
                 self.claims.signed(size);
+                Vec::new()
+            }
+            Input::Proven(proven) => {
+                self.claims.proved(*proven);
                 Vec::new()
             }
             Input::Changed => self.say_status(now),

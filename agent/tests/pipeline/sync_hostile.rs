@@ -1,7 +1,5 @@
 //! Brokers that mean no good, or have gone mad: none of them keeps the device away or makes it busy.
 
-use std::time::{Duration, Instant};
-
 use vedette_agent::mqtt::{self, Event, Lost};
 use vedette_protocol::limit::MAX_PACKET_BYTES;
 

@@ -253,6 +253,26 @@ fn a_lane_that_the_journal_gives_nothing_for_waits_and_the_other_goes_on() {
     assert_eq!(outbox.sent_below(), 0, "no checkpoint may say that it was sent");
 }
 
+#[test]
+fn control_records_are_looked_for_behind_a_live_burst_and_nowhere_else() {
+    let now = Instant::now();
+    let mut outbox = outbox(4, 10_000, now);
+    assert_eq!(outbox.overtakable(now), None, "the backlog goes in its order");
+    outbox.committed(10_000 + OVERTAKEN_MIN);
+    assert_eq!(outbox.overtakable(now), None, "they are soon sent anyway");
+    outbox.committed(12_000);
+    assert_eq!(outbox.overtakable(now), Some((10_000 + OVERTAKEN_MIN, 12_000)));
+    outbox.overtook(11_000, false, now);
+    assert_eq!(outbox.overtakable(now), Some((11_000, 12_000)), "each is looked at once");
+    outbox.overtook(11_500, true, now);
+    assert_eq!(outbox.overtakable(now), None, "one batch ahead of the others without an answer");
+    assert_eq!(wanted(&outbox, now), Some((Lane::Live, 10_000, 12_000)), "in their place they are sent again");
+    outbox.acknowledged(&ack(0, &[(11_040, 11_041)]), now);
+    assert_eq!(outbox.overtakable(now), Some((11_500, 12_000)));
+    outbox.connected(now);
+    assert_eq!(outbox.overtakable(now), None);
+}
+
 /// What a registry knows, by the rules of the wire.
 #[derive(Clone, Default)]
 struct Registry {

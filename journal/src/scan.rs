@@ -81,6 +81,11 @@ impl Scan {
         self.epoch
     }
 
+    /// Where it reads.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// Bytes of the record or the note that came last.
     pub(crate) fn payload(&self) -> &[u8] {
         self.head.as_ref().map_or(&[], |head| walk::payload(head, &self.buffer))

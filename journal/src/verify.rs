@@ -178,6 +178,13 @@ pub fn verify_on(
     while let Some(event) = scan.next()? {
         pass.take(event, &scan, visit);
     }
+    if scan.epoch().is_none() {
+        // Without a single readable header nothing tells whose records these are.
+        for segment in scan.folder().segments().map_err(ReadError::at(folder))? {
+            pass.report.header_damage += 1;
+            pass.name(Spot { segment, offset: 0, bytes: DATA_AT });
+        }
+    }
     let Pass { mut report, against, check, .. } = pass;
     let mut check = check.unwrap_or_else(|| Check::new(against, 0, None));
     check.end();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
 
 mod bundle;
+mod figures;
 mod oracle;
 mod proofs;
 mod repair;

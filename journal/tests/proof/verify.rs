@@ -284,6 +284,20 @@ fn a_folder_without_a_journal_is_said_to_have_none_and_one_that_is_not_there_is_
 }
 
 #[test]
+fn segments_of_which_no_header_is_left_are_not_called_sound() {
+    let (folder, _) = Sample::signed(300);
+    let all = segments(folder.path());
+    for path in &all {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[..4224].fill(0);
+        fs::write(path, bytes).unwrap();
+    }
+    let report = check(folder.path());
+    assert_eq!((report.epoch, report.header_damage, report.spots.len()), (None, all.len() as u64, all.len()));
+    assert_eq!(report.worst(), Some(Finding::Mismatch));
+}
+
+#[test]
 fn records_that_recovery_gave_up_are_a_gap_and_everything_signed_later_holds() {
     let sample = Sample::new(40);
     let folder = sample.folder;

@@ -48,7 +48,13 @@ pub(super) fn findings(report: &Report, declares: impl Fn(&Range<u64>) -> bool) 
         let text = format!("segment {segment:08x} is of another journal, epoch {epoch}");
         found.push(Finding::new(Exit::HashMismatch, text));
     }
-    if report.damaged_bytes > 0 || report.header_damage > 0 {
+    if report.epoch.is_none() && report.header_damage > 0 {
+        let text = format!(
+            "none of the {} segments has a readable header, so nothing tells whose records these are",
+            report.header_damage
+        );
+        found.push(Finding::new(Exit::HashMismatch, text));
+    } else if report.damaged_bytes > 0 || report.header_damage > 0 {
         let text = format!(
             "{} bytes and {} segment fronts are damaged, and no record is lost by it ({}); `journal repair` mends fronts",
             report.damaged_bytes,

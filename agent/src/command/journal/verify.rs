@@ -62,6 +62,9 @@ impl Verify {
         let said = earlier.as_ref().map(|(_, checkpoint)| checkpoint);
         let against = Against { key: key.as_ref(), earlier: said };
         let Pass { report, witness } = self.pass(place, &against)?;
+        if matches!(place, Place::Folder(_)) && report.epoch.is_none() && report.header_damage == 0 {
+            return Err(Trouble::NotFound(format!("there is no journal in {}", place.path().display())));
+        }
         let mut findings = told::findings(&report, |gap| witness.declares(gap));
         findings.extend(witness.findings(&report));
         if let (Some(key), Some((note, _))) = (&key, &earlier)

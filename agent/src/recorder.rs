@@ -14,7 +14,15 @@
 //! A turn takes what waits, appends it to the journal's group and commits when the group is due by count or time, at
 //! once when somebody awaits an answer. A swap record also goes into the ledger.
 //!
+//! Beside that, once a second at most (the *chores*): a checkpoint of the log is signed when enough records or time have
+//! passed since the last one; the registry's position is journalled when it has moved far; what [`crate::retention`] says
+//! may not be kept is thinned or removed, after what is lost by that is counted in a durable `drop` record and each
+//! stream's newest swap is written again; the ballast is made again when there is room for it.
+//!
 //! # Recovery
+//!
+//! A start reads the journal once: the ledger, an account a segment, the ranges that gap records name. Damage that none
+//! of them names gets one. Sequences that the registry has seen and the disk has lost are left out and named, too.
 //!
 //! When the disk refuses (full, read-only, failing), scoring goes on and [`Report::degraded`] says why. Records wait in
 //! memory, in their order: first in the journal's group, then, or when the journal could not even be opened, in a ring of

@@ -42,6 +42,8 @@ pub(super) struct Survey {
 struct Walk {
     survey: Survey,
     epoch: u64,
+    /// Behind the last entry.
+    seen: u64,
     /// The account that the walk is in.
     at: usize,
     /// The last entry of that segment.
@@ -56,13 +58,14 @@ pub(super) fn read(disk: &Arc<dyn Disk>, folder: &Path, epoch: u64, segments: &[
         ..Account::new(segment.index, segment.first_sequence)
     });
     let survey = Survey { accounts: accounts.collect(), ..Survey::default() };
-    let mut walk = Walk { survey, epoch, at: 0, last: None };
+    let mut walk = Walk { survey, epoch, seen: 0, at: 0, last: None };
     let mut from = 0;
     loop {
         match walk.on(disk, folder, from) {
             Ok(()) => return walk.survey,
             Err(error) => {
-                let behind = segments.iter().map(|segment| segment.first_sequence).find(|first| *first > from);
+                let seen = walk.seen.max(from);
+                let behind = segments.iter().map(|segment| segment.first_sequence).find(|first| *first > seen);
                 tracing::error!(%error, resumes_at = behind, "a part of the journal cannot be read; its records count as lost for now");
                 match behind {
                     Some(first) => from = first,
@@ -85,6 +88,7 @@ impl Walk {
     }
 
     fn take(&mut self, entry: Entry) {
+        self.seen = entry.sequence + 1;
         let accounts = &self.survey.accounts;
         let within = |at: usize| accounts.get(at).is_none_or(|account| entry.sequence < account.next);
         if !within(self.at) {

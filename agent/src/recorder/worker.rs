@@ -10,7 +10,7 @@ use vedette_protocol::cbor;
 use vedette_protocol::id::Digest;
 use vedette_protocol::record::{Body, Record};
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Pace};
 use super::opening::{Closed, Opened, Opening};
 use super::ring::Ring;
 use super::signer::Signer;

@@ -469,4 +469,31 @@ mod tests {
         session.step(Input::Connected, now);
         assert_eq!(backlog(&session, now), Some((0, 100)));
     }
+
+    #[test]
+    fn a_topic_that_was_given_up_is_tried_again_later_and_comes_back_when_it_holds() {
+        let mut now = Instant::now();
+        let mut session = session();
+        for _ in 0..TOO_LARGE_IN_A_ROW {
+            session.step(Input::Connected, now);
+            session.step(Input::TooLarge, now);
+        }
+        session.step(Input::Connected, now);
+        assert!(session.degraded().unwrap().contains("down/assignment"));
+        let again = |actions: &[Action]| actions.contains(&Action::Subscribe(vec![Down::Assignment]));
+        assert!(!again(&session.step(Input::Tick, now + TRIED_AGAIN - INTERVAL)));
+        now += TRIED_AGAIN;
+        assert!(again(&session.step(Input::Tick, now)));
+        // It is still there: one connection more, and not before the next quarter of an hour again.
+        assert_eq!(session.step(Input::TooLarge, now), []);
+        session.step(Input::Connected, now);
+        assert!(!again(&session.step(Input::Tick, now + TRIED_AGAIN - INTERVAL)));
+        now += TRIED_AGAIN;
+        assert!(again(&session.step(Input::Tick, now)));
+        // Now it is gone.
+        session.step(Input::Tick, now + PROVEN);
+        assert_eq!(session.degraded(), None);
+        session.step(Input::Lost, now);
+        assert_eq!(session.step(Input::Connected, now)[0], Action::Subscribe(Down::ALL.to_vec()));
+    }
 }

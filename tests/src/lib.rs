@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod broker;
+pub mod chaos_proxy;
 pub mod loop_disk;
 pub mod programs;
 pub mod random;

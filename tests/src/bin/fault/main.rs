@@ -6,13 +6,18 @@
 //! is not installed) says so and counts neither way. The programs must be built: `cargo build --release --workspace --bins`.
 
 mod account;
+mod arrived;
+mod backlog;
+mod chaos;
 mod clock;
 mod device;
 mod disk_full;
 mod kill;
+mod offline;
 mod power;
 mod pulse;
 mod read_only;
+mod rot;
 mod setting;
 mod simulated;
 mod table;
@@ -44,6 +49,9 @@ struct Fault {
 /// All of them, in the order in which they run.
 const FAULTS: &[Fault] = &[
     Fault { name: "simulated", about: "power cuts at every operation of a simulated disk", run: simulated::run },
+    Fault { name: "rot", about: "bits flipped and pages zeroed or misplaced in a closed journal", run: rot::run },
+    Fault { name: "chaos", about: "broken lines and a broker killed every two seconds", run: chaos::run },
+    Fault { name: "offline", about: "seven days without the registry, in virtual time", run: offline::run },
     Fault { name: "power", about: "real power cuts under a loaded agent", run: power::run },
     Fault { name: "bites", about: "the same cuts with every sync eaten: they must lose something", run: power::run_without_sync },
     Fault { name: "kill", about: "SIGKILL under load, and how fast it scores again", run: kill::run },

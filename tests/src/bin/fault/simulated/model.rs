@@ -49,6 +49,8 @@ pub(crate) struct Model {
     drafts: BTreeMap<u64, Draft>,
     /// The highest next sequence that can be.
     reach: u64,
+    /// The highest one that was asked to be skipped to: the segment that was begun for it may come back.
+    skipped: u64,
     /// Sequences below were asked to be removed.
     pruned: u64,
     /// Sequences that were asked to be removed one by one.
@@ -90,8 +92,8 @@ impl Model {
     }
 
     /// The next sequence may be as high as this from now on.
-    pub(crate) fn may_reach(&mut self, sequence: u64) {
-        self.reach = self.reach.max(sequence);
+    pub(crate) fn skip(&mut self, sequence: u64) {
+        self.skipped = self.skipped.max(sequence);
     }
 
     /// Records below may be gone from now on.
@@ -131,7 +133,7 @@ impl Model {
         if next < acknowledged {
             return Err(Finding::Lost(format!("{acknowledged} were acknowledged and the next sequence is {next}")));
         }
-        if next > self.reach {
+        if next > self.reach.max(self.skipped) {
             return Err(Finding::Wrong(format!("the next sequence is {next}, only {} were given", self.reach)));
         }
         let unread = |error| Finding::Closed(format!("it could not be read: {error}"));

@@ -6,6 +6,8 @@
 mod clock;
 #[path = "pipeline/deploy.rs"]
 mod deploy;
+#[path = "pipeline/journal.rs"]
+mod journal;
 #[path = "pipeline/local.rs"]
 mod local;
 #[path = "pipeline/sync.rs"]

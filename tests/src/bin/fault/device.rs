@@ -225,7 +225,7 @@ pub(crate) fn stream(status: &Value) -> &Value {
 }
 
 /// The part of a status that is about the disk and the line.
-fn in_short(status: &Value) -> String {
+pub(crate) fn in_short(status: &Value) -> String {
     let told = ["next_sequence", "committed", "acked", "held", "lost", "degraded"];
     let told = told.map(|key| format!("{key} {}", status[key]));
     format!("{}, connected {}", told.join(", "), status["registry"]["connected"])

@@ -6,12 +6,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use vedette_protocol::record::DropClass;
 use vedette_tests::broker::{Mosquitto, mosquitto_path};
 use vedette_tests::loop_disk::{self, LoopDisk};
 
 use crate::account::{self, Keeps};
-use crate::device::{Device, UP_WITHIN, is_anomaly, rows_scored, stream};
+use crate::device::{Device, UP_WITHIN, in_short, is_anomaly, rows_scored, stream};
 use crate::pulse::{Pulse, is_well};
 use crate::setting::Setting;
 use crate::table::Row;
@@ -98,7 +99,10 @@ fn fill_again_and_again(setting: &Setting, device: &mut Device, disk: &Path, row
         drop(filler);
         match pulse.feel_until(device, WELL_WITHIN, is_well)? {
             Some(took) => slowest = slowest.max(took),
-            None => row.misses.push(format!("not well {} s after there was room again", WELL_WITHIN.as_secs())),
+            None => {
+                let status = device.status().map_or_else(|error| error.to_string(), |status| in_short(&status));
+                row.misses.push(format!("not well {} s after there was room again: {status}", WELL_WITHIN.as_secs()));
+            }
         }
     }
     row.expect(pulse.longest() < GAP_MAX, || format!("no row was scored for {} ms", pulse.longest().as_millis()));
@@ -121,7 +125,8 @@ fn settle(device: &mut Device, uplink: &mut Uplink, row: &mut Row) -> anyhow::Re
     uplink.mark()?;
     account::overhear(&device.journal(), &mut uplink.heard())?;
     // The last rows came after the last answer; the log itself says how many there were.
-    let last = device.agent().status()?;
+    let offline = device.agent().cli(["status", "--json"])?;
+    let last: Value = serde_json::from_str(&offline.stdout)?;
     Ok(stream(&last)["row"].as_u64().unwrap_or(0))
 }
 

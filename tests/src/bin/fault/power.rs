@@ -35,6 +35,12 @@ const STARTING: u64 = 4;
 /// The longest time into a start, and into a life that was heard of, at which the power goes.
 const LATEST_MS: u64 = 120;
 
+/// One life of so many is given time for a signed checkpoint to leave.
+const PROVEN: u64 = 10;
+
+/// So much time.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(3);
+
 /// Cuts of the check that the cuts cut.
 const BITES: u64 = 12;
 
@@ -120,7 +126,7 @@ impl Room {
         let starting = random.chance(1, STARTING);
         let later = Duration::from_millis(random.below(LATEST_MS));
         self.device.start()?;
-        let lived = if starting { Ok(None) } else { self.live() };
+        let lived = if starting { Ok(None) } else { self.live(row.tries.is_multiple_of(PROVEN)) };
         wait::until_moment(Instant::now() + later);
         let promise = match lived.and_then(|promise| self.device.alive().map(|()| promise)) {
             Ok(promise) => promise,
@@ -165,12 +171,19 @@ impl Room {
     }
 
     /// Waits until records of this life have left the device, and asks it what it promises.
-    fn live(&mut self) -> anyhow::Result<Option<Promise>> {
+    fn live(&mut self, proven: bool) -> anyhow::Result<Option<Promise>> {
         let batches = self.uplink.heard().batches;
         let deadline = Instant::now() + UP_WITHIN;
         while self.uplink.heard().batches == batches {
             self.device.alive()?;
             anyhow::ensure!(Instant::now() < deadline, "no record left the device in {} s", UP_WITHIN.as_secs());
+            wait::a_moment();
+        }
+        // Now and then long enough for a signed checkpoint with its proof.
+        let checkpoints = self.uplink.heard().checkpoints_in_all();
+        let until = Instant::now() + if proven { CHECKPOINT_WITHIN } else { Duration::ZERO };
+        while Instant::now() < until && self.uplink.heard().checkpoints_in_all() == checkpoints {
+            self.device.alive()?;
             wait::a_moment();
         }
         let status = self.device.status()?;

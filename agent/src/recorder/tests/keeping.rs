@@ -28,6 +28,17 @@ impl Device {
         }
     }
 
+    /// Makes the limits so small only now, after a life without them.
+    fn tighten(&mut self, control: u64, anomaly: u64) {
+        self.limits.classes[Class::Control as usize].bytes = control;
+        self.limits.classes[Class::Anomaly as usize].bytes = anomaly;
+    }
+
+    /// The registry had the journal so far when the last life ended.
+    fn store_cursor(&self, sequence: u64) {
+        CursorFile::new(self.dir.path().join("cursor")).store(Cursor { epoch: 7, sequence }).unwrap();
+    }
+
     fn journal(&self) -> PathBuf {
         self.dir.path().join("journal")
     }
@@ -89,12 +100,15 @@ fn rows_of(left: &[(u64, Body)]) -> BTreeSet<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_anomalies_go_first_and_nothing_else_goes() {
-    let device = Device::new(1 << 20, 64 << 10);
+    let mut device = Device::new(1 << 20, 1 << 20);
     let (recorder, thread) = device.start();
     recorder.append(swap(0, 100_000, SwapReason::Start)).await.unwrap();
     let end = fill(&recorder, 0..1000);
     assert!(usage(&recorder, Class::Anomaly) > 128 << 10);
-    recorder.acknowledged(Acknowledged { upto: end - 300, checkpoint: 0 });
+    stop(recorder, thread).await;
+    device.tighten(1 << 20, 64 << 10);
+    device.store_cursor(end - 300);
+    let (recorder, thread) = device.start();
     until("it is within its limit", || usage(&recorder, Class::Anomaly) <= (64 << 10) + (16 << 10));
     stop(recorder, thread).await;
     let left = device.left();
@@ -138,22 +152,22 @@ async fn without_an_acknowledgement_the_oldest_go_last_and_are_counted_exactly()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_segments_go_once_a_checkpoint_is_accepted_and_row_numbers_go_on() {
-    let device = Device::new(64 << 10, 64 << 10);
+    let mut device = Device::new(1 << 20, 1 << 20);
     let (recorder, thread) = device.start();
     recorder.append(swap(0, 123_456, SwapReason::Start)).await.unwrap();
-    let end = fill(&recorder, 0..1000);
-    until("it is signed", || {
-        recorder.checkpoint().borrow().as_ref().is_some_and(|signed| signed.checkpoint.size >= end)
-    });
-    recorder.acknowledged(Acknowledged { upto: end, checkpoint: end });
-    until("it is within its limit", || usage(&recorder, Class::Anomaly) <= (64 << 10) + (16 << 10));
+    let end = fill(&recorder, 0..1000) + 2000;
     for n in 0..2000 {
         give(&recorder, Body::Gap { from: n, to: n + 1, reason: "this fills class control for a test".to_owned() });
     }
-    until("they are written", || recorder.report().committed >= end + 2000);
-    let all = recorder.report().next_sequence;
-    recorder.acknowledged(Acknowledged { upto: all, checkpoint: all });
-    until("it is within its limit", || usage(&recorder, Class::Control) <= (64 << 10) + (16 << 10));
+    until("they are written", || recorder.report().committed >= end);
+    stop(recorder, thread).await;
+    device.tighten(64 << 10, 64 << 10);
+    device.store_cursor(end);
+    let (recorder, thread) = device.start();
+    recorder.acknowledged(Acknowledged { upto: end, checkpoint: end });
+    until("it is within its limits", || {
+        [Class::Control, Class::Anomaly].iter().all(|class| usage(&recorder, *class) <= (64 << 10) + (16 << 10))
+    });
     stop(recorder, thread).await;
     let left = device.left();
     assert!(left[0].0 > 100, "the oldest segments are gone: {}", left[0].0);
@@ -208,7 +222,7 @@ async fn damage_in_an_old_segment_is_declared_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_that_the_registry_has_seen_are_not_given_again() {
     let device = Device::new(1 << 20, 1 << 20);
-    CursorFile::new(device.dir.path().join("cursor")).store(Cursor { epoch: 7, sequence: 40 }).unwrap();
+    device.store_cursor(40);
     let (recorder, thread) = device.start();
     let id = recorder.append(anomaly(0, 1.0)).await.unwrap();
     assert_eq!(id.sequence, 41, "behind the gap record");

@@ -93,9 +93,14 @@ impl Ring {
         if new.reason != SwapReason::Extend {
             return false;
         }
-        let last = self.records.iter_mut().rev().find_map(|(waiting, _)| match &mut waiting.body {
-            Body::Swap(swap) if swap.stream == new.stream => Some(swap),
-            _ => None,
+        let last = self.records.iter_mut().rev().find_map(|(waiting, _)| {
+            if let Body::Swap(swap) = &mut waiting.body
+                && swap.stream == new.stream
+            {
+                Some(swap)
+            } else {
+                None
+            }
         });
         match last {
             Some(last) if last.first_row == new.first_row && last.by == new.by => {

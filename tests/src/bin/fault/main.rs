@@ -12,6 +12,7 @@ mod chaos;
 mod clock;
 mod device;
 mod disk_full;
+mod herd;
 mod kill;
 mod offline;
 mod power;
@@ -22,6 +23,7 @@ mod setting;
 mod simulated;
 mod table;
 mod uplink;
+mod wear;
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -52,6 +54,8 @@ const FAULTS: &[Fault] = &[
     Fault { name: "rot", about: "bits flipped and pages zeroed or misplaced in a closed journal", run: rot::run },
     Fault { name: "chaos", about: "broken lines and a broker killed every two seconds", run: chaos::run },
     Fault { name: "offline", about: "seven days without the registry, in virtual time", run: offline::run },
+    Fault { name: "herd", about: "10,000 devices whose broker comes back", run: herd::run },
+    Fault { name: "wear", about: "bytes that reach the device, beside other stores", run: wear::run },
     Fault { name: "power", about: "real power cuts under a loaded agent", run: power::run },
     Fault { name: "bites", about: "the same cuts with every sync eaten: they must lose something", run: power::run_without_sync },
     Fault { name: "kill", about: "SIGKILL under load, and how fast it scores again", run: kill::run },

@@ -45,7 +45,7 @@ impl Agent {
             dir,
             device,
             &format!(
-                "{table}\n[sync]\nstatus_interval = \"1s\"\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n\n{streams}"
+                "{table}\n[sync]\nstatus_interval = \"1s\"\nreconnect_initial_spread = \"0s\"\nreconnect_cap = \"1s\"\n\n[journal]\ncheckpoint_interval = \"1s\"\n\n{streams}"
             ),
         )
     }

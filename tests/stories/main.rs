@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod delivery;
 mod deployment;
+mod evidence;
 mod front_door;
 mod sources;
 mod story;
@@ -25,6 +26,7 @@ const WITH_EACH_BROKER: &[(&str, Told)] = &[
     ("a_killed_agent_loses_nothing_acknowledged", delivery::an_agent_is_killed),
     ("two_agents_share_a_registry_and_stay_apart", delivery::two_agents),
     ("garbage_on_every_topic_harms_nobody", delivery::garbage_on_every_topic),
+    ("a_cloned_box_is_found_out_kept_out_and_released", evidence::a_cloned_box),
     ("samples_of_a_local_topic_are_scored_and_what_is_none_is_refused", sources::a_local_topic),
     ("a_model_reaches_a_device_and_both_ends_say_which_model_scored", deployment::a_model_reaches_a_device),
 ];
@@ -33,6 +35,7 @@ const WITH_EACH_BROKER: &[(&str, Told)] = &[
 type ToldOnce = fn() -> anyhow::Result<()>;
 
 const ONCE: &[(&str, ToldOnce)] = &[
+    ("an_auditor_checks_a_box_without_the_box", evidence::an_auditor_without_the_box),
     ("a_bad_model_is_refused_at_push", deployment::bad_models_are_refused_at_push),
     ("a_model_that_rots_after_push_is_refused_on_the_device_and_the_old_one_goes_on", deployment::a_rotten_artifact),
     (

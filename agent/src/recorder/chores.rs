@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use vedette_journal::{PruneError, Reader};
+use vedette_journal::{CommitError, PruneError, Reader};
 use vedette_protocol::cbor;
 use vedette_protocol::record::{Body, Class, Dropped, Record};
 
@@ -13,7 +13,7 @@ use super::keeper::{Pace, View};
 use super::survey::{class_of, footprint};
 use super::trouble::Trouble;
 use super::worker::Worker;
-use crate::retention::{Action, CLASSES, Held, Limits, Moment, Reason, Step};
+use crate::retention::{Action, CLASSES, Held, Limits, Moment, Step};
 
 /// The registry's position is journalled when it has moved by this many records, or ..
 const ACK_RECORDS: u64 = 4096;
@@ -32,8 +32,20 @@ const STEPS_WHEN_FULL: usize = 8;
 enum Failure {
     #[error(transparent)]
     Prune(#[from] PruneError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     #[error("{0}")]
     Other(String),
+}
+
+impl Failure {
+    fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Prune(error) => Trouble::of(&error.source) == Trouble::Full,
+            Self::Commit(error) => Trouble::of_commit(error) == Trouble::Full,
+            Self::Other(_) => false,
+        }
+    }
 }
 
 impl Worker {
@@ -154,12 +166,14 @@ impl Worker {
             let free_bytes = if quota { Some(0) } else { keeper.free_bytes() };
             let Some(step) = keeper.next(limits, free_bytes, view) else { return taken };
             let Err(error) = self.step(&step, view.acknowledged) else { continue };
-            tracing::error!(%error, "couldn't make the journal smaller");
-            if step.reason == Reason::Room && self.spare_oldest(view) {
+            // Thinning needs room for its copy; to remove a whole segment needs none.
+            let full = error.is_for_want_of_room();
+            if full && self.spare_oldest(view) {
                 continue;
             }
+            tracing::error!(%error, "couldn't make the journal smaller");
             if let Some(keeper) = &mut self.keeper {
-                keeper.stuck(now);
+                keeper.stuck(now, full);
             }
             return taken;
         }
@@ -175,7 +189,7 @@ impl Worker {
         }
     }
 
-    /// Thinning needs room itself; to remove a whole segment needs none.
+    /// Removes the oldest segment, if the registry has all of it.
     fn spare_oldest(&mut self, view: View) -> bool {
         let oldest = self.keeper.as_ref().and_then(|keeper| keeper.oldest_to_spare(view));
         oldest.is_some_and(|index| self.remove(index).is_ok())
@@ -269,7 +283,7 @@ impl Worker {
 
     fn commit_now(&mut self) -> Result<(), Failure> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.commit().map_err(|error| Failure::Other(error.to_string()))?;
+        journal.commit()?;
         self.committed();
         Ok(())
     }

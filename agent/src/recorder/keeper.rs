@@ -21,8 +21,11 @@ const CHORES_IDLE: Duration = Duration::from_secs(10);
 /// While segments are still to go: records come between.
 const CHORES_UNFINISHED: Duration = Duration::from_millis(20);
 
-/// A removal that failed is tried again after this.
+/// A removal that failed is tried again after this, or ..
 const STUCK: Duration = Duration::from_secs(60);
+
+/// .. after this, when there was no room for it: that changes quickly.
+const STUCK_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// What is kept free beside a segment, so that a full disk is met before it is full: two files' metadata.
 const SPARE_BYTES: u64 = 64 << 10;
@@ -183,8 +186,8 @@ impl Keeper {
     }
 
     /// A removal failed.
-    pub(super) fn stuck(&mut self, now: Instant) {
-        self.stuck_until = Some(now + STUCK);
+    pub(super) fn stuck(&mut self, now: Instant, full: bool) {
+        self.stuck_until = Some(now + if full { STUCK_WHEN_FULL } else { STUCK });
     }
 
     pub(super) fn is_stuck(&self, now: Instant) -> bool {

@@ -269,7 +269,7 @@ impl Worker {
         match outcome {
             Ok(_) => {
                 if self.retry_at.take().is_some() {
-                    self.keeper.iter_mut().for_each(|keeper| keeper.rest(now, Pace::Busy));
+                    self.keeper.iter_mut().for_each(|keeper| keeper.rest(now, Pace::Unfinished));
                     tracing::info!(
                         waited = self.state.held,
                         lost = self.state.lost,

@@ -52,12 +52,13 @@ const INCOMING_BYTES_MAX: usize = 4 << 20;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Full jitter: a uniform draw below `min(cap, base × 2^attempt)`.
+/// Full jitter: a uniform draw below `min(cap, base × 2^attempt)`. There are few registries and many devices that wait for
+/// one, so the cap is short.
 const BACKOFF_BASE: Duration = Duration::from_millis(250);
-const BACKOFF_CAP: Duration = Duration::from_secs(30);
+const BACKOFF_CAP: Duration = Duration::from_secs(5);
 
-/// A session that held this long was a good one: the next back-off begins anew.
-const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// A session that held this long was a good one: the next back-off begins anew, also at a broker that falls over often.
+const GOOD_SESSION: Duration = Duration::from_secs(1);
 
 /// How long the farewell may take at shutdown.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     let config = format!(
         "[registry]\nbroker = \"{}\"\ntrust = \"trust.toml\"\n\n\
          [sync]\nstatus_interval = \"1s\"\nreconnect_initial_spread = \"0s\"\nreconnect_spread = \"0s\"\nreconnect_cap = \"1s\"\n\n\
-         [[stream]]\nname = \"{}\"\nsource = \"push\"\nsignals = [\"a\"]\n",
+         [[stream]]\nname = \"{}\"\nsource = \"push\"\nsignals = [{{ name = \"a\" }}]\n",
         mosquitto.url(),
         backlog::STREAM
     );

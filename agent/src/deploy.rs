@@ -183,8 +183,18 @@ pub async fn run(
     let files = ModelFiles::new(state.models());
     let fleet = registry.trust.fleet.clone();
     let workshop = Arc::new(Workshop { registry, limits: config, files, scorer, program });
-    let mut driver =
-        Driver { device, fleet, machine: opened.machine, state, clock, recorder, workshop, view, refusal: None, expired: None };
+    let mut driver = Driver {
+        device,
+        fleet,
+        machine: opened.machine,
+        state,
+        clock,
+        recorder,
+        workshop,
+        view,
+        refusal: None,
+        expired: None,
+    };
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = driver.run(opened.steps, link) => ended,

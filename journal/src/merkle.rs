@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(consistency_ranges(1, 8), [1..2, 2..4, 4..8]);
         assert_eq!(consistency_ranges(6, 8), [4..6, 6..8, 0..4]);
         assert_eq!(consistency_ranges(2, 5), [2..4, 4..5]);
-        assert_eq!(consistency_ranges(4, 8), [4..8]);
+        assert_eq!(consistency_ranges(4, 8), vec![Range { start: 4, end: 8 }]);
     }
 
     #[test]

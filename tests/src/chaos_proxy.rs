@@ -171,7 +171,7 @@ async fn accept(
         let Ok((device, _)) = listener.accept().await else { continue };
         let drawn = draw(&mut random);
         let fate = if calm.load(Ordering::Relaxed) { Fate::Works } else { drawn };
-        let (random, tally) = (Random::new(random.next()), Arc::clone(&tally));
+        let (random, tally) = (Random::new(random.number()), Arc::clone(&tally));
         tokio::spawn(async move {
             tally.connections.fetch_add(1, Ordering::Relaxed);
             // A line that breaks is what this is for.

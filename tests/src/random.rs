@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next number, uniform over all `u64`.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Random {
 
     /// A number below `end`; 0 when `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        let wide = u128::from(self.next()) * u128::from(end);
+        let wide = u128::from(self.number()) * u128::from(end);
         (wide >> 64) as u64
     }
 
@@ -44,14 +44,14 @@ impl Random {
 
     /// A draw uniform over all `u32`, as the programs' own code takes them.
     pub fn draw(&mut self) -> u32 {
-        (self.next() >> 32) as u32
+        (self.number() >> 32) as u32
     }
 
     /// Bytes that do not compress and do not repeat.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.number().to_le_bytes());
         }
         bytes.truncate(count);
         bytes
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_numbers_of_a_seed_are_those_that_the_paper_s_code_gives() {
         let mut random = Random::new(1_234_567);
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        let first: Vec<u64> = (0..3).map(|_| random.number()).collect();
         assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 

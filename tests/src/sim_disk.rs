@@ -94,7 +94,7 @@ impl Still {
             let content = fate::file(durable, pending, style, &mut random);
             Content { shown: Arc::clone(&content), durable: content, pending: Vec::new(), changed: 0 }
         });
-        SimDisk::with(files.collect(), names, self.folders.clone(), random.next())
+        SimDisk::with(files.collect(), names, self.folders.clone(), random.number())
     }
 }
 

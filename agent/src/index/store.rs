@@ -213,7 +213,7 @@ impl Store {
     /// Takes in what is said about the clock; all readings, when something was learnt.
     fn learn(&self, records: &[Record]) -> Option<Vec<Stamp>> {
         let mut clocks = self.clocks.write().unwrap_or_else(PoisonError::into_inner);
-        let learnt = records.iter().fold(false, |learnt, record| clocks.note(record) || learnt);
+        let learnt = records.iter().filter(|record| clocks.note(record)).count() > 0;
         learnt.then(|| clocks.readings())
     }
 

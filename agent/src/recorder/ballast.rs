@@ -55,9 +55,8 @@ impl Ballast {
             Err(error) => return Err(error),
         }
         // The blocks are free for others once the file system has written that they are.
-        match self.path.parent() {
-            Some(folder) => File::open(folder)?.sync_all()?,
-            None => {}
+        if let Some(folder) = self.path.parent() {
+            File::open(folder)?.sync_all()?;
         }
         Ok(true)
     }

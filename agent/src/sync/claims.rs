@@ -91,7 +91,7 @@ impl Claims {
     }
 
     /// The proof to make now: from the first size to the second.
-    pub(super) fn to_prove(&mut self) -> Option<(u64, u64)> {
+    pub(super) fn next_to_prove(&mut self) -> Option<(u64, u64)> {
         let wanted = (self.accepted, self.signed);
         let busy = self.out.is_some() || self.proven.is_some() || self.tried == Some(wanted);
         if busy || !self.heard || self.signed <= self.accepted {
@@ -172,19 +172,19 @@ mod tests {
         let now = Instant::now();
         let mut claims = Claims::new(TIMEOUT);
         claims.signed(100);
-        assert_eq!(claims.to_prove(), None, "where does the proof begin?");
+        assert_eq!(claims.next_to_prove(), None, "where does the proof begin?");
         claims.heard(40);
-        assert_eq!(claims.to_prove(), Some((40, 100)));
-        assert_eq!(claims.to_prove(), None, "one proof at a time");
+        assert_eq!(claims.next_to_prove(), Some((40, 100)));
+        assert_eq!(claims.next_to_prove(), None, "one proof at a time");
         assert_eq!(claims.due(100), None);
         claims.proved(proven(40, 100));
         assert_eq!(claims.due(99), None, "a record below it was not sent yet");
         assert_eq!(claims.due(100).unwrap().from, 40);
         claims.sent(now);
         assert_eq!(claims.due(100), None, "one claim at a time");
-        assert_eq!(claims.to_prove(), None);
+        assert_eq!(claims.next_to_prove(), None);
         assert!(claims.heard(100));
-        assert_eq!((claims.accepted(), claims.to_prove(), claims.deadline()), (100, None, None));
+        assert_eq!((claims.accepted(), claims.next_to_prove(), claims.deadline()), (100, None, None));
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         claims.heard(0);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            assert_eq!(claims.to_prove(), Some((0, 10)));
+            assert_eq!(claims.next_to_prove(), Some((0, 10)));
             claims.proved(proven(0, 10));
             assert!(claims.due(10).is_some());
             claims.sent(now);
@@ -231,15 +231,15 @@ mod tests {
         let mut claims = Claims::new(TIMEOUT);
         claims.signed(10);
         claims.heard(0);
-        assert_eq!(claims.to_prove(), Some((0, 10)));
+        assert_eq!(claims.next_to_prove(), Some((0, 10)));
         claims.heard(7);
         claims.proved(proven(0, 10));
         assert_eq!(claims.due(10), None);
-        assert_eq!(claims.to_prove(), Some((7, 10)));
+        assert_eq!(claims.next_to_prove(), Some((7, 10)));
         // It failed: nothing came back.
-        assert_eq!(claims.to_prove(), None);
+        assert_eq!(claims.next_to_prove(), None);
         claims.signed(12);
-        assert_eq!(claims.to_prove(), Some((7, 12)), "the next checkpoint is tried");
+        assert_eq!(claims.next_to_prove(), Some((7, 12)), "the next checkpoint is tried");
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
         let mut claims = Claims::new(TIMEOUT);
         claims.signed(10);
         claims.heard(20);
-        assert_eq!(claims.to_prove(), None);
+        assert_eq!(claims.next_to_prove(), None);
         assert!(!claims.should_ask());
     }
 }

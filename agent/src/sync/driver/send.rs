@@ -92,7 +92,7 @@ impl Driver {
     /// Begins the next proof.
     pub(super) fn prove(&mut self) {
         if self.prover.is_free()
-            && let Some((from, _)) = self.session.claims.to_prove()
+            && let Some((from, _)) = self.session.claims.next_to_prove()
         {
             self.prover.begin(from);
         }

@@ -50,7 +50,7 @@ pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
     let mut mosquitto = Mosquitto::start(scratch.path())?;
     let registry = Registry::start(&scratch.path().join("registry"), &Broker::External(mosquitto.url()))?;
     let broker = mosquitto.url().trim_start_matches("mqtt://").parse()?;
-    let proxy = ChaosProxy::start(broker, random.next())?;
+    let proxy = ChaosProxy::start(broker, random.number())?;
     let records = setting.tries(RECORDS.0, RECORDS.1);
     let mut devices = Vec::new();
     for at in 0..DEVICES {

@@ -39,7 +39,7 @@ struct Came {
 
 /// Lets the herds come.
 pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
-    let mut random = Random::new(setting.random("herd").next());
+    let mut random = Random::new(setting.random("herd").number());
     let mut row = Row::default();
     for outage in OUTAGES_S {
         setting.check()?;

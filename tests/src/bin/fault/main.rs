@@ -57,10 +57,18 @@ const FAULTS: &[Fault] = &[
     Fault { name: "herd", about: "10,000 devices whose broker comes back", run: herd::run },
     Fault { name: "wear", about: "bytes that reach the device, beside other stores", run: wear::run },
     Fault { name: "power", about: "real power cuts under a loaded agent", run: power::run },
-    Fault { name: "bites", about: "the same cuts with every sync eaten: they must lose something", run: power::run_without_sync },
+    Fault {
+        name: "bites",
+        about: "the same cuts with every sync eaten: they must lose something",
+        run: power::run_without_sync,
+    },
     Fault { name: "kill", about: "SIGKILL under load, and how fast it scores again", run: kill::run },
     Fault { name: "disk_full", about: "a small disk that somebody else fills to the last byte", run: disk_full::run },
-    Fault { name: "read_only", about: "a disk that refuses every write, for a while and for good", run: read_only::run },
+    Fault {
+        name: "read_only",
+        about: "a disk that refuses every write, for a while and for good",
+        run: read_only::run,
+    },
     Fault { name: "clock", about: "a start in 1970 and jumps of up to 100 years", run: clock::run },
 ];
 

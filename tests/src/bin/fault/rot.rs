@@ -51,7 +51,7 @@ struct Harm {
 
 /// Makes the harm and counts.
 pub(crate) fn run(setting: &Setting) -> anyhow::Result<Row> {
-    let mut random = Random::new(setting.random("rot").next());
+    let mut random = Random::new(setting.random("rot").number());
     let closed = Closed::new(&mut random)?;
     let (bits, pages) = (setting.tries(BITS.0, BITS.1), setting.tries(PAGES.0, PAGES.1));
     let mut row = Row::default();

@@ -57,7 +57,7 @@ impl Setting {
 
     /// Random numbers of a fault's own: the same seed gives the same, whichever other faults run.
     pub(crate) fn random(&self, fault: &str) -> Random {
-        let seed = fault.bytes().fold(self.seed, |seed, byte| Random::new(seed ^ u64::from(byte)).next());
+        let seed = fault.bytes().fold(self.seed, |seed, byte| Random::new(seed ^ u64::from(byte)).number());
         Random::new(seed)
     }
 

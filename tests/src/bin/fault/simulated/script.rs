@@ -50,7 +50,7 @@ type Turn<T> = Result<T, Finding>;
 impl Script {
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut random = Random::new(seed);
-        let disk = SimDisk::new(random.next());
+        let disk = SimDisk::new(random.number());
         let fails = bug.is_none() && random.chance(1, 4);
         let model = Model::default();
         let key = SigningKey::from_seed(&[7; 32]);
@@ -77,7 +77,7 @@ impl Script {
                 open = if turns < TURNS && !self.disk.is_off() { self.turn(journal)? } else { None };
             }
             if self.disk.is_off() {
-                self.disk = self.disk.still().after_cut(self.random.next());
+                self.disk = self.disk.still().after_cut(self.random.number());
             }
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Script {
                 1..=9 => self.random.between(0, 4000),
                 _ => self.random.between(0, PAYLOAD_BYTES),
             };
-            let kind = (self.random.next() & 0xff) as u8;
+            let kind = (self.random.number() & 0xff) as u8;
             let payload = self.random.bytes(bytes as usize);
             if let Ok(sequence) = journal.append(kind, &payload) {
                 self.model.appended(sequence, Draft { kind, payload: payload.into() });
@@ -236,7 +236,7 @@ impl Script {
     /// the first of them was taken.
     fn look_at_cuts(&mut self) -> Turn<()> {
         for (operation, still) in self.disk.photographs() {
-            let seed = self.random.next();
+            let seed = self.random.number();
             self.try_cut(&still.after_cut(seed), operation, seed)?;
         }
         Ok(())
@@ -247,7 +247,7 @@ impl Script {
         if self.disk.is_off() {
             return Ok(());
         }
-        let seed = self.random.next();
+        let seed = self.random.number();
         self.try_cut(&self.disk.still().after_cut(seed), self.disk.operations(), seed)
     }
 

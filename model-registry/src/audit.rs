@@ -147,7 +147,7 @@ impl AuditLog {
         }
         let origin = origin(journal.epoch());
         let signed = journal.checkpoint(&origin, &self.key).context("couldn't sign the audit journal")?;
-        self.signed = Some((signed.clone(), Instant::now()));
+        self.signed = Some((signed.clone(), clock::monotonic()));
         Ok(signed)
     }
 

@@ -47,7 +47,7 @@ pub enum Fate {
         /// How long until it ends.
         lasts: Duration,
     },
-    /// After so many bytes nothing is taken from the device any more; what comes for it still passes.
+    /// After so many bytes of the device nothing is taken from it any more; what comes for it still passes.
     HalfOpen {
         /// Bytes that still pass.
         at_bytes: u64,
@@ -250,7 +250,7 @@ impl Line<'_> {
                 return Ok(End::Closed);
             }
             let bytes = &piece[..read];
-            let passes = self.passes(bytes.len());
+            let passes = self.passes(way, bytes.len());
             if let Some(doubler) = &mut doubler {
                 let doubled = doubler.take(bytes);
                 self.tally.doubled.fetch_add(doubled.packets, Ordering::Relaxed);
@@ -271,8 +271,9 @@ impl Line<'_> {
     }
 
     /// How many of the next bytes pass.
-    fn passes(&self, bytes: usize) -> usize {
+    fn passes(&self, way: Way, bytes: usize) -> usize {
         let at_bytes = match self.fate {
+            Fate::HalfOpen { .. } if way == Way::ToDevice => return bytes,
             Fate::Cut { at_bytes, .. } | Fate::BlackHole { at_bytes, .. } | Fate::HalfOpen { at_bytes, .. } => at_bytes,
             Fate::Works | Fate::Late { .. } | Fate::Double { .. } => u64::MAX,
         };
@@ -393,15 +394,13 @@ mod tests {
         address
     }
 
+    /// What comes back of what is sent: until the line ends, or all of it is there.
     fn through(fate: Fate, send: &[u8]) -> (Vec<u8>, ChaosProxy) {
         let proxy = ChaosProxy::start_all(echo(), fate).unwrap();
         let mut socket = net::TcpStream::connect(proxy.address()).unwrap();
         socket.write_all(send).unwrap();
-        if matches!(fate, Fate::Works | Fate::Late { .. } | Fate::Double { .. }) {
-            socket.shutdown(net::Shutdown::Write).unwrap();
-        }
         let (mut got, mut byte) = (Vec::new(), [0]);
-        while matches!(socket.read(&mut byte), Ok(1)) {
+        while got.len() < send.len() && matches!(socket.read(&mut byte), Ok(1)) {
             got.push(byte[0]);
         }
         (got, proxy)

@@ -178,6 +178,7 @@ mod tests {
         synced.write_all(b"stays").unwrap();
         synced.sync_all().unwrap();
         File::open(disk.path()).unwrap().sync_all().unwrap();
+        drop(synced);
         std::fs::write(disk.path().join("loose"), b"goes").unwrap();
         disk.cut().unwrap();
         disk.unmount().unwrap();

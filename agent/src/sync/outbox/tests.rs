@@ -1,4 +1,7 @@
+//! The outbox against a registry that loses, doubles, reorders and goes back.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 
 use vedette_protocol::limit::MAX_HELD_RANGES;

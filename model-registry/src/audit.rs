@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use vedette_journal::{Journal, OpenError, Options, PublicKey, Reader, Signed, SigningKey, verify};
 
+use crate::clock;
+
 pub use self::entry::{AssignCause, Assigned, Change, DeviceStep, Entry, Evidence, Published, Quarantined};
 
 /// The journal's kind byte of an [`Entry`] in JSON.

@@ -118,6 +118,8 @@ pub(crate) fn mend(folder: &Folder, newest: &Newest) -> Result<Option<Tail>, Ope
         tracing::warn!(segment = index, %error, "couldn't reserve the rest of a journal segment; it grows as it is written");
     }
     write_again(&*file, newest).and_then(|()| file.sync_all()).map_err(at)?;
+    // Whoever named this segment may have been killed, or told of an error, before its name was durable.
+    folder.sync().map_err(at)?;
     Ok(capacity.map(|capacity| Tail { file, index, offset: end, capacity }))
 }
 

@@ -26,7 +26,7 @@ async fn is_left(peer: &mut Peer) -> bool {
 
 /// The device is well: its journal comes, and what is acknowledged moves the cursor.
 async fn is_well(device: &Device, mut peer: Peer, all: u64) {
-    let batch = peer.batch().await;
+    let batch = peer.records().await;
     assert_eq!((batch.records[0].0, batch.span.unwrap().0), (0, 0));
     peer.acknowledge(all).await;
     device.acked(all).await;

@@ -26,7 +26,7 @@
 //! # Recovery
 //!
 //! A view is believed only when it was closed by a stop and not a byte of its folder has changed since: a digest over all files,
-//! the seal, says so ([`seal`]). In every other case (a power cut, a kill, rot, another format or epoch, a cursor beyond the
+//! the seal, says so (`seal`). In every other case (a power cut, a kill, rot, another format or epoch, a cursor beyond the
 //! journal, a count that is wrong, a panic of sled) the folder is deleted and built anew, which costs one reading of the journal.
 //! Until it has caught up, and if it cannot be built at all, queries scan the journal.
 

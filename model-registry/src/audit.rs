@@ -40,7 +40,7 @@ const VERIFIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The journal's signing key, beside its folder.
 pub const KEY_FILE: &str = "audit.key";
 
-/// The one writer of the audit journal. It signs what it holds: after a commit, at most every [`SIGN_EVERY`], when
+/// The one writer of the audit journal. It signs what it holds: after a commit, at most every `SIGN_EVERY`, when
 /// somebody asks, and at the end.
 pub struct AuditLog {
     /// Gone once the log is closed.

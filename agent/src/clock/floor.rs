@@ -12,7 +12,7 @@ use vedette_protocol::time::Quality;
 const SOURCE_MS: i64 = 1_767_225_600_000;
 
 /// When this agent was built, Unix ms UTC: what the packager says (`SOURCE_DATE_EPOCH`), so that building twice gives the same
-/// bytes, and never before [`SOURCE_MS`].
+/// bytes, and never before `SOURCE_MS`.
 pub const BUILD_MS: i64 = built_ms(option_env!("SOURCE_DATE_EPOCH"));
 
 /// How far behind the floor the system's clock is believed: ten years, longer than a box lies in a store, ms.

@@ -4,7 +4,7 @@
 //!
 //! - A record is kept as its bytes came, for ever, under its id. The same id again is counted and not written. The same
 //!   id with other bytes is never taken: two histories under one name put the device into quarantine
-//!   ([`super::checkpoint`]), and nothing of it is taken until somebody has looked.
+//!   (`super::checkpoint`), and nothing of it is taken until somebody has looked.
 //! - A record that cannot be read is kept as well: a newer agent may say things that this registry learns later. It only
 //!   cannot be found by what it says.
 //! - `upto` is the first sequence that is neither here nor, as the device says, gone for good. Records beyond a hole are

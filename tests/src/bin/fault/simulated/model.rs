@@ -8,9 +8,6 @@ use std::sync::Arc;
 use vedette_journal::{Damage, Frontier, Hash, Journal, Options, Reader, Recovery, Signed, leaf, lost_leaf};
 use vedette_tests::sim_disk::SimDisk;
 
-/// Lost records of which each may count either way, at most: 4,096 trees to compare.
-const LOST_TRIED_MAX: usize = 12;
-
 /// A promise that did not hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Finding {
@@ -187,20 +184,14 @@ impl Model {
 
     /// The leaves behind the acknowledged ones for which the journal's tree is the tree of all; with them every checkpoint
     /// given out stays true, because their records are among the acknowledged ones. A record that was never acknowledged and
-    /// is lost may count as itself, when something behind it is there and vouches for it, or as lost, each for itself: an
-    /// opening that the power ended may have settled some of them.
+    /// is lost may count as itself, when the end of its group is there and vouches for it, or as lost.
     fn leaves(&self, journal: &Journal, records: &BTreeMap<u64, Draft>) -> Result<Vec<Hash>, Finding> {
         let (first, next) = (self.acknowledged(), journal.next_sequence());
         let lost: Vec<u64> = (first..next).filter(|sequence| !records.contains_key(sequence)).collect();
-        for vouched in 0_u32..1 << lost.len().min(LOST_TRIED_MAX) {
-            let is_vouched = |sequence| {
-                lost.iter()
-                    .position(|lost| *lost == sequence)
-                    .is_some_and(|at| at < LOST_TRIED_MAX && vouched >> at & 1 == 1)
-            };
+        for vouched in 0..=lost.len() {
             let known = |sequence: u64| match records.get(&sequence) {
                 Some(draft) => Some(draft),
-                None if is_vouched(sequence) => self.drafts.get(&sequence),
+                None if lost[..vouched].contains(&sequence) => self.drafts.get(&sequence),
                 None => None,
             };
             let leaves: Vec<_> = (first..next).map(|sequence| leaf_of(sequence, known(sequence))).collect();

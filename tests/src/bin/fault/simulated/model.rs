@@ -133,9 +133,7 @@ impl Model {
         if next < acknowledged {
             return Err(Finding::Lost(format!("{acknowledged} were acknowledged and the next sequence is {next}")));
         }
-        // An end that a failing disk left as zeros may have held records: so many sequences are not given again, and that is said.
-        let left_out = recovery.damage.iter().any(|damage| matches!(damage, Damage::Records { to, .. } if *to == next));
-        if next > self.reach.max(self.skipped) && !(self.failed && left_out) {
+        if next > self.reach.max(self.skipped) {
             return Err(Finding::Wrong(format!("the next sequence is {next}, only {} were given", self.reach)));
         }
         let unread = |error| Finding::Closed(format!("it could not be read: {error}"));

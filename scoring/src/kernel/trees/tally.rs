@@ -1,0 +1,246 @@
+//! What the leaves add up to, row by row, always in the order of the trees in the file: a row's sum is the same to the last bit
+//! whether it is scored alone or among others, and the same as ONNX Runtime's on one thread.
+
+use std::ops::Range;
+
+use super::attributes::Aggregate;
+use super::forest::{Forest, LANES};
+use super::layout::Laid;
+use super::planted::{Planted, Weight};
+
+/// The leaves' numbers, by place in the forest.
+enum Leaves {
+    /// Every leaf adds one number, always to this column.
+    Single {
+        column: usize,
+        values: Vec<f32>,
+    },
+    Many {
+        leaf: Vec<u32>,
+        ranges: Vec<Range<u32>>,
+        weights: Vec<Weight>,
+    },
+}
+
+/// A forest and what its leaves say.
+pub(super) struct Stand {
+    forest: Forest,
+    leaves: Leaves,
+    columns: usize,
+    aggregate: Aggregate,
+}
+
+/// One row's numbers, and for each whether any leaf spoke (1) or none (0).
+pub(super) struct Tally<'a> {
+    pub(super) scores: &'a mut [f32],
+    pub(super) spoke: &'a mut [f32],
+}
+
+impl Tally<'_> {
+    /// The column's number; 0 as long as no leaf spoke.
+    pub(super) fn value(&self, column: usize) -> f32 {
+        if self.has(column) { self.scores[column] } else { 0.0 }
+    }
+
+    pub(super) fn has(&self, column: usize) -> bool {
+        self.spoke[column] > 0.0
+    }
+
+    pub(super) fn add(&mut self, column: usize, value: f32) {
+        self.scores[column] += value;
+    }
+}
+
+impl Aggregate {
+    fn start(self) -> f32 {
+        match self {
+            Aggregate::Sum | Aggregate::Average => 0.0,
+            Aggregate::Min => f32::INFINITY,
+            Aggregate::Max => f32::NEG_INFINITY,
+        }
+    }
+
+    #[inline(always)]
+    fn fold(self, so_far: f32, leaf: f32) -> f32 {
+        match self {
+            Aggregate::Sum | Aggregate::Average => so_far + leaf,
+            Aggregate::Min => {
+                if leaf < so_far {
+                    leaf
+                } else {
+                    so_far
+                }
+            }
+            Aggregate::Max => {
+                if leaf > so_far {
+                    leaf
+                } else {
+                    so_far
+                }
+            }
+        }
+    }
+}
+
+impl Leaves {
+    fn of(planted: &Planted, leaf: Vec<u32>, columns: usize) -> Leaves {
+        let first = planted.weights.first().map_or(0, |w| w.column);
+        // With one column a leaf's first weight is all that counts.
+        let single = columns == 1
+            || (planted.leaves.iter().all(|r| r.len() == 1) && planted.weights.iter().all(|w| w.column == first));
+        if !single {
+            return Leaves::Many { leaf, ranges: planted.leaves.clone(), weights: planted.weights.clone() };
+        }
+        let value = |leaf: &u32| {
+            let range = planted.leaves.get(*leaf as usize)?;
+            planted.weights.get(range.start as usize).map(|w| w.value)
+        };
+        let values = leaf.iter().map(|l| value(l).unwrap_or(0.0)).collect();
+        Leaves::Single { column: first as usize, values }
+    }
+}
+
+impl Stand {
+    pub(super) fn new(planted: &Planted, laid: Laid, columns: usize, aggregate: Aggregate) -> Stand {
+        Stand { forest: laid.forest, leaves: Leaves::of(planted, laid.leaf, columns), columns, aggregate }
+    }
+
+    pub(super) fn trees(&self) -> usize {
+        self.forest.roots.len()
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) fn features(&self) -> usize {
+        self.forest.features
+    }
+
+    /// Numbers of scratch that [`Stand::run`] wants: eight rows as the walks read them, then eight tallies.
+    pub(super) fn scratch(&self, rows: usize) -> usize {
+        let lanes = if rows < LANES { 1 } else { LANES };
+        lanes * (self.forest.width() + 2 * self.columns)
+    }
+
+    /// Calls `finish` with every row's tally, in order. Does nothing if a buffer is too short.
+    pub(super) fn run(
+        &self,
+        rows: usize,
+        input: &[f32],
+        scratch: &mut [f32],
+        mut finish: impl FnMut(usize, Tally<'_>),
+    ) {
+        let features = self.forest.features;
+        if scratch.len() < self.scratch(rows) || input.len() / features < rows {
+            return;
+        }
+        let blocks = rows / LANES;
+        for block in 0..blocks {
+            let first = block * LANES;
+            self.block(&input[first * features..], scratch, |lane, tally| finish(first + lane, tally));
+        }
+        for row in blocks * LANES..rows {
+            self.row(&input[row * features..(row + 1) * features], scratch, |tally| finish(row, tally));
+        }
+    }
+
+    fn block(&self, rows: &[f32], scratch: &mut [f32], mut finish: impl FnMut(usize, Tally<'_>)) {
+        let (block, tallies) = scratch.split_at_mut(LANES * self.forest.width());
+        let (block, _) = block.as_chunks_mut::<LANES>();
+        self.forest.load_block(rows, block);
+        match &self.leaves {
+            Leaves::Single { column, values } => {
+                let mut sums = [self.aggregate.start(); LANES];
+                for root in &self.forest.roots {
+                    let ends = self.forest.walk_block(*root, block);
+                    for (sum, end) in sums.iter_mut().zip(ends) {
+                        *sum = self.aggregate.fold(*sum, values[end as usize]);
+                    }
+                }
+                for (lane, sum) in sums.into_iter().enumerate() {
+                    finish(lane, self.only(*column, sum, tallies));
+                }
+            }
+            Leaves::Many { .. } => {
+                let each = 2 * self.columns;
+                self.clear(&mut tallies[..LANES * each]);
+                for root in &self.forest.roots {
+                    let ends = self.forest.walk_block(*root, block);
+                    for (tally, end) in tallies.chunks_exact_mut(each).zip(ends) {
+                        self.add(end, tally);
+                    }
+                }
+                for (lane, tally) in tallies.chunks_exact_mut(each).take(LANES).enumerate() {
+                    finish(lane, self.split(tally));
+                }
+            }
+        }
+    }
+
+    fn row(&self, row: &[f32], scratch: &mut [f32], finish: impl FnOnce(Tally<'_>)) {
+        let (copy, tally) = scratch.split_at_mut(self.forest.width());
+        let row = if self.forest.mirrored {
+            self.forest.load_row(row, copy);
+            &*copy
+        } else {
+            row
+        };
+        match &self.leaves {
+            Leaves::Single { column, values } => {
+                let mut sum = self.aggregate.start();
+                for group in &self.forest.groups {
+                    let ends = self.forest.walk_trees(group, row);
+                    for end in ends.iter().take(group.trees) {
+                        sum = self.aggregate.fold(sum, values[*end as usize]);
+                    }
+                }
+                finish(self.only(*column, sum, tally));
+            }
+            Leaves::Many { .. } => {
+                let tally = &mut tally[..2 * self.columns];
+                self.clear(tally);
+                for group in &self.forest.groups {
+                    let ends = self.forest.walk_trees(group, row);
+                    for end in ends.iter().take(group.trees) {
+                        self.add(*end, tally);
+                    }
+                }
+                finish(self.split(tally));
+            }
+        }
+    }
+
+    fn split<'a>(&self, tally: &'a mut [f32]) -> Tally<'a> {
+        let (scores, spoke) = tally.split_at_mut(self.columns);
+        Tally { scores, spoke: &mut spoke[..self.columns] }
+    }
+
+    /// A tally in which one column alone has a number.
+    fn only<'a>(&self, column: usize, score: f32, tally: &'a mut [f32]) -> Tally<'a> {
+        let tally = self.split(tally);
+        tally.scores.fill(0.0);
+        tally.spoke.fill(0.0);
+        tally.scores[column] = score;
+        tally.spoke[column] = 1.0;
+        tally
+    }
+
+    fn clear(&self, tallies: &mut [f32]) {
+        for tally in tallies.chunks_exact_mut(2 * self.columns) {
+            tally.fill(0.0);
+        }
+    }
+
+    fn add(&self, end: u32, tally: &mut [f32]) {
+        let Leaves::Many { leaf, ranges, weights } = &self.leaves else { return };
+        let (scores, spoke) = tally.split_at_mut(self.columns);
+        let range = &ranges[leaf[end as usize] as usize];
+        for weight in &weights[range.start as usize..range.end as usize] {
+            let column = weight.column as usize;
+            let so_far = if spoke[column] > 0.0 { scores[column] } else { self.aggregate.start() };
+            scores[column] = self.aggregate.fold(so_far, weight.value);
+            spoke[column] = 1.0;
+        }
+    }
+}

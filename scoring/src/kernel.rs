@@ -6,7 +6,10 @@
 //! A row's result never depends on the rows that are run beside it.
 
 pub(crate) mod labels;
+pub(crate) mod linear;
+pub(crate) mod scale;
 pub(crate) mod scores;
+pub(crate) mod svm;
 pub(crate) mod trees;
 
 /// Why an operator's attributes cannot be run: one sentence that names the attribute.

@@ -35,7 +35,7 @@ pub(crate) struct Matrix<'a> {
 impl Matrix<'_> {
     #[inline(always)]
     fn panels(&self) -> usize {
-        self.blocks.len() / self.inputs
+        self.outputs.div_ceil(WIDTH)
     }
 
     /// Decided by the shape alone: the same for one row and for many.
@@ -58,46 +58,59 @@ impl Matrix<'_> {
 /// `out = bend(input matrix + bias)` for as many of `rows` as both slices hold.
 #[inline(always)]
 pub(crate) fn product<I: Isa>(isa: I, matrix: &Matrix<'_>, rows: usize, input: &[f32], out: &mut [f32]) {
-    let rows = rows.min(input.len() / matrix.inputs).min(out.len() / matrix.outputs);
+    let rows = fitting(rows, matrix.inputs, input.len()).min(fitting(rows, matrix.outputs, out.len()));
     let tiled = rows - rows % TILE_ROWS;
-    let (input, out) = (&input[..rows * matrix.inputs], &mut out[..rows * matrix.outputs]);
-    let (tall_in, flat_in) = input.split_at(tiled * matrix.inputs);
-    let (tall_out, flat_out) = out.split_at_mut(tiled * matrix.outputs);
     if tiled > 0 {
-        tall(isa, matrix, tall_in, tall_out);
+        tall::<I, TILE_ROWS>(isa, matrix, tiled, input, out);
     }
-    for (row, out) in flat_in.chunks_exact(matrix.inputs).zip(flat_out.chunks_exact_mut(matrix.outputs)) {
-        flat(isa, matrix, row, out);
+    for row in tiled..rows {
+        flat(isa, matrix, &input[row * matrix.inputs..][..matrix.inputs], &mut out[row * matrix.outputs..]);
     }
 }
 
-/// Many rows: a panel stays in the nearest cache while all tiles of rows pass it.
+/// `rows`, or as many as `len` numbers hold; without a division where they fit.
 #[inline(always)]
-fn tall<I: Isa>(isa: I, matrix: &Matrix<'_>, input: &[f32], out: &mut [f32]) {
+fn fitting(rows: usize, width: usize, len: usize) -> usize {
+    match rows.checked_mul(width) {
+        Some(numbers) if numbers <= len => rows,
+        _ => len / width,
+    }
+}
+
+/// Many rows, in tiles of R: a panel stays in the nearest cache while all of them pass it.
+#[inline(always)]
+fn tall<I: Isa, const R: usize>(isa: I, matrix: &Matrix<'_>, rows: usize, input: &[f32], out: &mut [f32]) {
     let mut panel = 0;
-    if I::SUMS >= 2 * TILE_ROWS {
+    if I::SUMS >= 2 * R {
         while panel + 2 <= matrix.panels() {
-            down::<I, 2>(isa, matrix, panel, input, out);
+            down::<I, R, 2>(isa, matrix, panel, rows, input, out);
             panel += 2;
         }
     }
     while panel < matrix.panels() {
-        down::<I, 1>(isa, matrix, panel, input, out);
+        down::<I, R, 1>(isa, matrix, panel, rows, input, out);
         panel += 1;
     }
 }
 
 #[inline(always)]
-fn down<I: Isa, const P: usize>(isa: I, matrix: &Matrix<'_>, panel: usize, input: &[f32], out: &mut [f32]) {
-    let tiles = input.chunks_exact(TILE_ROWS * matrix.inputs);
-    for (rows, out) in tiles.zip(out.chunks_exact_mut(TILE_ROWS * matrix.outputs)) {
-        let rows = std::array::from_fn(|r| &rows[r * matrix.inputs..][..matrix.inputs]);
+fn down<I: Isa, const R: usize, const P: usize>(
+    isa: I,
+    matrix: &Matrix<'_>,
+    panel: usize,
+    rows: usize,
+    input: &[f32],
+    out: &mut [f32],
+) {
+    let (columns, start) = (matrix.column(panel), matrix.start(panel));
+    for row in (0..rows).step_by(R) {
+        let rows = std::array::from_fn(|r| &input[(row + r) * matrix.inputs..][..matrix.inputs]);
         let sums = if matrix.is_parted() {
-            parts_in_turn::<I, TILE_ROWS, P>(isa, rows, matrix.column(panel), matrix.start(panel))
+            parts_in_turn::<I, R, P>(isa, rows, columns, start)
         } else {
-            sums::<I, TILE_ROWS, P>(isa, rows, matrix.column(panel), matrix.start(panel))
+            sums::<I, R, P>(isa, rows, columns, start)
         };
-        store(matrix, panel, &sums, out);
+        store(matrix, panel, &sums, &mut out[row * matrix.outputs..]);
     }
 }
 
@@ -206,7 +219,8 @@ fn add(total: &mut Block, more: &Block) {
 /// Writes a tile to its place in the rows of `out`, bent.
 #[inline(always)]
 fn store<const R: usize, const P: usize>(matrix: &Matrix<'_>, panel: usize, sums: &[[Block; P]; R], out: &mut [f32]) {
-    for (row, out) in sums.iter().zip(out.chunks_exact_mut(matrix.outputs)) {
+    for (r, row) in sums.iter().enumerate() {
+        let out = &mut out[r * matrix.outputs..][..matrix.outputs];
         for (p, block) in row.iter().enumerate() {
             let bent = bend(matrix.bend, block);
             let place = &mut out[(panel + p) * WIDTH..];

@@ -8,7 +8,7 @@
 //! | [`sample`](Sample) | rows as a source gives them, and the schema that names their columns |
 //! | features | a contract's transforms, fills and window over raw rows |
 //! | engine | runs a graph; `engine/tract.rs` is the one file that names tract |
-//! | kernel | arithmetic over slices: trees, vector machines, scalers, whatever a graph is made of |
+//! | kernel | the arithmetic of the native engine, over plain slices |
 //! | [`model`](Model) | a graph and its manifest: what goes in, what the numbers mean |
 //! | [`scorer`](StreamScorer) | one stream, row by row, to decisions |
 //! | [`baseline`] | the built-in detector that needs no model |
@@ -29,7 +29,6 @@ mod clock;
 mod decision;
 mod engine;
 mod features;
-// Until the engine calls all of it.
 #[allow(dead_code, unused_imports)]
 mod kernel;
 mod model;

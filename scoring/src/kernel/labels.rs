@@ -137,7 +137,7 @@ impl LabelEncoder {
             (Entries::Ints(v), Entries::Ints(d)) if d.len() == 1 => Entries::Ints([&v[..], d].concat()),
             (Entries::Floats(v), Entries::Floats(d)) if d.len() == 1 => Entries::Floats([&v[..], d].concat()),
             (Entries::Strings(v), Entries::Strings(d)) if d.len() == 1 => Entries::Strings([&v[..], d].concat()),
-            _ => return Err(Refused::because("LabelEncoder's default is not one value of the values' type")),
+            _ => return Err(Refused("LabelEncoder's default is not one value of the values' type".into())),
         };
         Ok(LabelEncoder { index: Index::of(keys), values })
     }
@@ -195,7 +195,7 @@ impl OneHotEncoder {
     /// Without categories, or for floats.
     pub(crate) fn new(categories: &Entries) -> Result<OneHotEncoder, Refused> {
         if matches!(categories, Entries::Floats(_)) || !(1..=ENTRIES_MAX).contains(&categories.len()) {
-            return Err(Refused::because("OneHotEncoder wants cats_int64s or cats_strings, and at least one of them"));
+            return Err(Refused("OneHotEncoder wants cats_int64s or cats_strings, and at least one of them".into()));
         }
         Ok(OneHotEncoder { index: Index::of(categories), categories: categories.len() })
     }
@@ -237,7 +237,7 @@ impl ArrayFeatureExtractor {
     /// For a column that rows of `features` numbers do not have, or none at all.
     pub(crate) fn new(features: usize, columns: &[i64]) -> Result<ArrayFeatureExtractor, Refused> {
         if columns.is_empty() {
-            return Err(Refused::because("ArrayFeatureExtractor picks no column"));
+            return Err(Refused("ArrayFeatureExtractor picks no column".into()));
         }
         let checked = columns.iter().map(|c| match usize::try_from(*c) {
             Ok(column) if column < features => Ok(column),

@@ -75,7 +75,7 @@ impl Normalizer {
     /// For rows without columns.
     pub(crate) fn new(features: usize, norm: Norm) -> Result<Normalizer, Refused> {
         if features == 0 {
-            return Err(Refused::because("Normalizer has rows without columns"));
+            return Err(Refused("Normalizer has rows without columns".into()));
         }
         Ok(Normalizer { features, norm })
     }
@@ -114,7 +114,7 @@ impl Imputer {
     /// Without imputed values or columns.
     pub(crate) fn new(features: usize, imputed: &[f32], replaced: f32) -> Result<Imputer, Refused> {
         let imputed = match imputed {
-            [] => return Err(Refused::because("Imputer has no imputed_value_floats")),
+            [] => return Err(Refused("Imputer has no imputed_value_floats".into())),
             list if list.len() == features => list,
             [first, ..] => std::slice::from_ref(first),
         };
@@ -144,7 +144,7 @@ impl Binarizer {
     /// For a threshold that is NaN.
     pub(crate) fn new(threshold: f32) -> Result<Binarizer, Refused> {
         if threshold.is_nan() {
-            return Err(Refused::because("Binarizer's threshold is NaN: nothing is above it"));
+            return Err(Refused("Binarizer's threshold is NaN: nothing is above it".into()));
         }
         Ok(Binarizer { threshold })
     }

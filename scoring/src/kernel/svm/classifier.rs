@@ -196,7 +196,7 @@ impl SvmClassifier {
         for i in 0..n {
             for j in i + 1..n {
                 let (a, b) = sigmoids[pair];
-                let p = (1.0 - logistic(duels[pair] * a + b)).max(LEAST).min(1.0 - LEAST);
+                let p = (1.0 - logistic(duels[pair] * a + b)).clamp(LEAST, 1.0 - LEAST);
                 r[i * n + j] = p;
                 r[j * n + i] = 1.0 - p;
                 pair += 1;
@@ -250,6 +250,6 @@ fn linear(features: usize, classes: usize, a: &SvmClassifierAttributes) -> Resul
     }
     match a.rho.first() {
         Some(rho) => Ok(Machine::Linear { rho: *rho }),
-        None => Err(Refused::because("SVMClassifier has no rho")),
+        None => Err(Refused("SVMClassifier has no rho".into())),
     }
 }

@@ -47,7 +47,7 @@ impl Function {
             _ => return Err(Refused(format!("kernel_params has {} entries: it must be none or three", params.len()))),
         };
         if !(gamma.is_finite() && coef0.is_finite() && degree.is_finite()) {
-            return Err(Refused::because("kernel_params has a number that is not finite"));
+            return Err(Refused("kernel_params has a number that is not finite".into()));
         }
         Ok(Function { kernel, gamma, coef0, degree })
     }

@@ -39,7 +39,7 @@ impl SvmRegressor {
     /// For lists that do not fit rows of `features` numbers.
     pub(crate) fn new(features: usize, a: &SvmRegressorAttributes) -> Result<SvmRegressor, Refused> {
         let Some(rho) = a.rho.first().copied() else {
-            return Err(Refused::because("SVMRegressor has no rho"));
+            return Err(Refused("SVMRegressor has no rho".into()));
         };
         let vectors = usize::try_from(a.n_supports).map_err(|_| Refused(format!("n_supports is {}", a.n_supports)))?;
         let (machine, wanted) = if vectors > 0 {

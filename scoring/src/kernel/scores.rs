@@ -89,6 +89,6 @@ fn softmax_zero(row: &mut [f32]) {
 pub(crate) fn count(name: &str, value: i64, most: usize) -> Result<usize, Refused> {
     match usize::try_from(value) {
         Ok(n) if (1..=most).contains(&n) => Ok(n),
-        Ok(_) | Err(_) => Err(Refused::because(format!("{name} is {value}: it must be 1 to {most}"))),
+        Ok(_) | Err(_) => Err(Refused(format!("{name} is {value}: it must be 1 to {most}"))),
     }
 }

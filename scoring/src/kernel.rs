@@ -14,6 +14,8 @@ pub(crate) mod elementary;
 pub(crate) mod labels;
 pub(crate) mod lanes;
 pub(crate) mod linear;
+#[cfg(test)]
+mod reference;
 pub(crate) mod scale;
 pub(crate) mod scores;
 pub(crate) mod softmax;

@@ -2,7 +2,7 @@
 
 use crate::kernel::Refused;
 use crate::kernel::labels::Labels;
-use crate::kernel::scores::{Transform, count, probit};
+use crate::kernel::scores::{Transform, both, count, probit};
 
 /// Columns of one linear model's output.
 const COLUMNS_MAX: usize = 1 << 16;
@@ -169,9 +169,8 @@ impl LinearClassifier {
         }
         let score = scores[0];
         match scores {
-            // The second score of PROBIT is nobody's.
-            [only] | [only, _] if self.transform == Transform::Probit => *only = probit(score),
-            [negative, positive] => (*negative, *positive) = (1.0 - score, score),
+            [only] if self.transform == Transform::Probit => *only = probit(score),
+            [negative, positive] => (*negative, *positive) = both(self.transform, 1.0 - score, score),
             _ => {}
         }
         let positive = usize::from(score > 0.0);

@@ -26,6 +26,19 @@ impl Transform {
         }
     }
 
+    /// By the number of operator set 5, as ONNX Runtime counts. The operator's text has SOFTMAX as 1 and LOGISTIC as 2, but a model
+    /// is judged by what the reference gives for it.
+    pub(crate) fn numbered(number: i64) -> Option<Transform> {
+        match number {
+            0 => Some(Transform::None),
+            1 => Some(Transform::Logistic),
+            2 => Some(Transform::Softmax),
+            3 => Some(Transform::SoftmaxZero),
+            4 => Some(Transform::Probit),
+            _ => None,
+        }
+    }
+
     /// In place over one row of at least two scores.
     pub(crate) fn apply(self, row: &mut [f32]) {
         match self {
@@ -35,6 +48,16 @@ impl Transform {
             Transform::SoftmaxZero => softmax_zero(row),
             Transform::Probit => row.iter_mut().for_each(|s| *s = probit(*s)),
         }
+    }
+}
+
+/// The two scores of two classes, from the one of the second: through LOGISTIC if that is the transform, else `other` and the score.
+pub(crate) fn both(transform: Transform, other: f32, score: f32) -> (f32, f32) {
+    match transform {
+        Transform::Logistic => (logistic(-score), logistic(score)),
+        // Nobody says what the second one is.
+        Transform::Probit => (probit(score), 0.0),
+        Transform::None | Transform::Softmax | Transform::SoftmaxZero => (other, score),
     }
 }
 

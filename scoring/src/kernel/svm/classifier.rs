@@ -5,7 +5,7 @@ use super::pairwise;
 use crate::kernel::Refused;
 use crate::kernel::labels::Labels;
 use crate::kernel::linear::{dot, first_greatest};
-use crate::kernel::scores::{Transform, count, logistic, probit};
+use crate::kernel::scores::{Transform, both, count, logistic, probit};
 
 /// Classes whose pairs still fit a record's budget.
 const CLASSES_MAX: usize = 1024;
@@ -175,11 +175,8 @@ impl SvmClassifier {
     fn spread(&self, duels: &[f32], scores: &mut [f32]) {
         match (duels, &mut *scores) {
             ([score], [negative, positive]) => {
-                (*negative, *positive) = match self.transform {
-                    Transform::None => (-score, *score),
-                    Transform::Probit => (probit(*score), 0.0),
-                    Transform::Logistic | Transform::Softmax | Transform::SoftmaxZero => (1.0 - score, *score),
-                };
+                let other = if self.transform == Transform::None { -score } else { 1.0 - score };
+                (*negative, *positive) = both(self.transform, other, *score);
             }
             _ => {
                 scores.copy_from_slice(duels);

@@ -5,7 +5,7 @@ use super::attributes::WeightLists;
 use super::tally::Tally;
 use crate::kernel::Refused;
 use crate::kernel::labels::Labels;
-use crate::kernel::scores::{Transform, logistic, probit};
+use crate::kernel::scores::{Transform, both, probit};
 
 /// The rules of one classifier.
 pub(super) struct Verdict {
@@ -21,9 +21,9 @@ pub(super) struct Verdict {
 /// How one number becomes two scores.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spread {
-    /// `1 - s` and `s`.
+    /// `1 - s` and `s`, or LOGISTIC.
     Complement,
-    /// `-s` and `s`, each through LOGISTIC if that is the transform.
+    /// `-s` and `s`, or LOGISTIC.
     Mirror,
     /// The number stays alone; the second score is 0.
     Alone,
@@ -103,15 +103,12 @@ impl Verdict {
     }
 
     fn spread(&self, spread: Spread, score: f32, out: &mut [f32]) {
-        let (negative, positive) = match (self.transform, spread) {
-            (Transform::Probit, _) => (probit(score), 0.0),
-            (_, Spread::Complement) => (1.0 - score, score),
-            (Transform::Logistic, Spread::Mirror) => (logistic(-score), logistic(score)),
-            (_, Spread::Mirror) => (-score, score),
-            (_, Spread::Alone) => (score, 0.0),
+        (out[0], out[1]) = match spread {
+            Spread::Complement => both(self.transform, 1.0 - score, score),
+            Spread::Mirror => both(self.transform, -score, score),
+            Spread::Alone if self.transform == Transform::Probit => (probit(score), 0.0),
+            Spread::Alone => (score, 0.0),
         };
-        out[0] = negative;
-        out[1] = positive;
     }
 
     fn of_many(&self, mut tally: Tally<'_>, labels: &Labels, out: &mut [f32]) -> i64 {
@@ -120,11 +117,11 @@ impl Verdict {
             tally.spoke[column] = 1.0;
         }
         let mut best: Option<usize> = None;
-        for column in 0..self.columns {
+        for (column, out) in out.iter_mut().enumerate() {
             if tally.has(column) && best.is_none_or(|b| tally.scores[column] > tally.scores[b]) {
                 best = Some(column);
             }
-            out[column] = tally.value(column);
+            *out = tally.value(column);
         }
         self.transform.apply(out);
         labels.of(best.unwrap_or(0))

@@ -9,9 +9,12 @@
 //!   and an add round once or twice differs between machines.
 //! - **Slices that are too short are not an error while scoring**: a kernel runs the rows that fit.
 
+#[cfg(test)]
+mod cases;
 pub(crate) mod dense;
 pub(crate) mod elementary;
 pub(crate) mod lanes;
+pub(crate) mod recurrent;
 pub(crate) mod softmax;
 
 /// Why a kernel cannot be made of these numbers: one clear sentence.

@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod cases;
+pub(crate) mod convolution;
 pub(crate) mod dense;
 pub(crate) mod elementary;
 pub(crate) mod lanes;

@@ -21,7 +21,17 @@ pub(crate) enum Bend {
     },
 }
 
+/// In which order a product's sums are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One sum over all inputs.
+    Whole,
+    /// One sum, or [`PARTS`] of them where inputs are many and outputs few: decided by the shape.
+    ByShape,
+}
+
 /// The right side of a product, in panels.
+#[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
@@ -30,6 +40,7 @@ pub(crate) struct Matrix<'a> {
     /// A block for each panel, or nothing for zeros.
     pub(crate) bias: &'a [Block],
     pub(crate) bend: Bend,
+    pub(crate) order: Order,
 }
 
 impl Matrix<'_> {
@@ -41,7 +52,7 @@ impl Matrix<'_> {
     /// Decided by the shape alone: the same for one row and for many.
     #[inline(always)]
     fn is_parted(&self) -> bool {
-        self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
+        self.order == Order::ByShape && self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
     }
 
     #[inline(always)]
@@ -173,8 +184,9 @@ pub(crate) fn sums<I: Isa, const R: usize, const P: usize>(
     sums
 }
 
+/// `sum += factor block`.
 #[inline(always)]
-fn add_scaled<I: Isa>(isa: I, sum: &mut Block, factor: f32, block: &Block) {
+pub(crate) fn add_scaled<I: Isa>(isa: I, sum: &mut Block, factor: f32, block: &Block) {
     for (sum, x) in sum.iter_mut().zip(block) {
         *sum = isa.mul_add(factor, *x, *sum);
     }
@@ -247,8 +259,9 @@ fn store<const R: usize, const P: usize>(matrix: &Matrix<'_>, panel: usize, sums
     }
 }
 
+/// A block of sums, bent.
 #[inline(always)]
-fn bend(bend: Bend, block: &Block) -> Block {
+pub(crate) fn bend(bend: Bend, block: &Block) -> Block {
     let mut out = *block;
     match bend {
         Bend::Straight => {}

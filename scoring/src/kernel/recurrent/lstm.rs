@@ -1,7 +1,7 @@
 //! The LSTM cell, with peepholes and clipping as ONNX has them.
 
 use super::super::Refused;
-use super::super::dense::tile::{self, Bend, Matrix};
+use super::super::dense::tile::{self, Bend, Matrix, Order};
 use super::super::elementary::Function;
 use super::super::elementary::approximate::{at_least, at_most};
 use super::super::lanes::{Block, Isa, Lanes, WIDTH};
@@ -91,8 +91,9 @@ impl Cell for LstmCell {
     const STATES: usize = 2;
 
     fn of_input(&self) -> Matrix<'_> {
-        let outputs = self.bias.len() * WIDTH;
-        Matrix { inputs: self.size.inputs, outputs, blocks: &self.of_input, bias: &self.bias, bend: Bend::Straight }
+        let (inputs, outputs) = (self.size.inputs, self.bias.len() * WIDTH);
+        let (blocks, bias) = (&self.of_input, &self.bias);
+        Matrix { inputs, outputs, blocks, bias, bend: Bend::Straight, order: Order::ByShape }
     }
 
     #[inline(always)]

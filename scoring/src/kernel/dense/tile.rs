@@ -21,7 +21,17 @@ pub(crate) enum Bend {
     },
 }
 
+/// In which order a product's sums are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One sum over all inputs.
+    Whole,
+    /// One sum, or [`PARTS`] of them where inputs are many and outputs few: decided by the shape.
+    ByShape,
+}
+
 /// The right side of a product, in panels.
+#[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
@@ -30,6 +40,7 @@ pub(crate) struct Matrix<'a> {
     /// A block for each panel, or nothing for zeros.
     pub(crate) bias: &'a [Block],
     pub(crate) bend: Bend,
+    pub(crate) order: Order,
 }
 
 impl Matrix<'_> {
@@ -41,17 +52,21 @@ impl Matrix<'_> {
     /// Decided by the shape alone: the same for one row and for many.
     #[inline(always)]
     fn is_parted(&self) -> bool {
-        self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
+        self.order == Order::ByShape && self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
     }
 
     #[inline(always)]
     fn column<const P: usize>(&self, panel: usize) -> [&[Block]; P] {
-        std::array::from_fn(|p| &self.blocks[(panel + p) * self.inputs..][..self.inputs])
+        cut(&self.blocks[panel * self.inputs..], self.inputs)
     }
 
     #[inline(always)]
     fn start<const P: usize>(&self, panel: usize) -> [Block; P] {
-        std::array::from_fn(|p| self.bias.get(panel + p).copied().unwrap_or([0.0; WIDTH]))
+        let mut start = [[0.0; WIDTH]; P];
+        for (start, bias) in start.iter_mut().zip(self.bias.get(panel..).unwrap_or_default()) {
+            *start = *bias;
+        }
+        start
     }
 }
 
@@ -104,14 +119,25 @@ fn down<I: Isa, const R: usize, const P: usize>(
 ) {
     let (columns, start) = (matrix.column(panel), matrix.start(panel));
     for row in (0..rows).step_by(R) {
-        let rows = std::array::from_fn(|r| &input[(row + r) * matrix.inputs..][..matrix.inputs]);
+        let rows = cut::<f32, R>(&input[row * matrix.inputs..], matrix.inputs);
         let sums = if matrix.is_parted() {
             parts_in_turn::<I, R, P>(isa, rows, columns, start)
         } else {
-            sums::<I, R, P>(isa, rows, columns, start)
+            sums::<I, R, P>(isa, rows, columns, [start; R])
         };
         store(matrix, panel, &sums, &mut out[row * matrix.outputs..]);
     }
+}
+
+/// N consecutive slices of `len`. A loop, because `array::from_fn` is not always inlined, and what is not inlined here is not
+/// compiled for the instruction set.
+#[inline(always)]
+pub(crate) fn cut<T, const N: usize>(numbers: &[T], len: usize) -> [&[T]; N] {
+    let mut slices: [&[T]; N] = [&[]; N];
+    for (n, slice) in slices.iter_mut().enumerate() {
+        *slice = &numbers[n * len..][..len];
+    }
+    slices
 }
 
 /// One row: several panels at once, so that the sums need not wait for each other.
@@ -126,27 +152,27 @@ fn flat<I: Isa>(isa: I, matrix: &Matrix<'_>, row: &[f32], out: &mut [f32]) {
     }
     let mut panel = 0;
     while panel + 4 <= matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 4>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        store(matrix, panel, &sums::<I, 1, 4>(isa, [row], matrix.column(panel), [matrix.start(panel)]), out);
         panel += 4;
     }
     if panel + 2 <= matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 2>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        store(matrix, panel, &sums::<I, 1, 2>(isa, [row], matrix.column(panel), [matrix.start(panel)]), out);
         panel += 2;
     }
     if panel < matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 1>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        store(matrix, panel, &sums::<I, 1, 1>(isa, [row], matrix.column(panel), [matrix.start(panel)]), out);
     }
 }
 
 /// Running sums of R rows by P panels. All slices are of one length.
 #[inline(always)]
-fn sums<I: Isa, const R: usize, const P: usize>(
+pub(crate) fn sums<I: Isa, const R: usize, const P: usize>(
     isa: I,
     rows: [&[f32]; R],
     columns: [&[Block]; P],
-    start: [Block; P],
+    start: [[Block; P]; R],
 ) -> [[Block; P]; R] {
-    let mut sums = [start; R];
+    let mut sums = start;
     for input in 0..rows[0].len() {
         for p in 0..P {
             let weights = &columns[p][input];
@@ -158,8 +184,9 @@ fn sums<I: Isa, const R: usize, const P: usize>(
     sums
 }
 
+/// `sum += factor block`.
 #[inline(always)]
-fn add_scaled<I: Isa>(isa: I, sum: &mut Block, factor: f32, block: &Block) {
+pub(crate) fn add_scaled<I: Isa>(isa: I, sum: &mut Block, factor: f32, block: &Block) {
     for (sum, x) in sum.iter_mut().zip(block) {
         *sum = isa.mul_add(factor, *x, *sum);
     }
@@ -174,11 +201,12 @@ fn parts_in_turn<I: Isa, const R: usize, const P: usize>(
     start: [Block; P],
 ) -> [[Block; P]; R] {
     let len = rows[0].len() / PARTS;
-    let mut total = sums(isa, rows.map(|r| &r[..len]), columns.map(|c| &c[..len]), start);
+    let mut total = sums(isa, rows.map(|r| &r[..len]), columns.map(|c| &c[..len]), [start; R]);
     for part in 1..PARTS {
         let end = if part + 1 == PARTS { rows[0].len() } else { (part + 1) * len };
         let range = part * len..end;
-        let more = sums(isa, rows.map(|r| &r[range.clone()]), columns.map(|c| &c[range.clone()]), [[0.0; WIDTH]; P]);
+        let more =
+            sums(isa, rows.map(|r| &r[range.clone()]), columns.map(|c| &c[range.clone()]), [[[0.0; WIDTH]; P]; R]);
         for (total, more) in total.as_flattened_mut().iter_mut().zip(more.as_flattened()) {
             add(total, more);
         }
@@ -190,8 +218,7 @@ fn parts_in_turn<I: Isa, const R: usize, const P: usize>(
 #[inline(always)]
 fn parts_at_once<I: Isa>(isa: I, row: &[f32], column: &[Block], start: Block) -> Block {
     let len = row.len() / PARTS;
-    let rows: [&[f32]; PARTS] = std::array::from_fn(|part| &row[part * len..][..len]);
-    let columns: [&[Block]; PARTS] = std::array::from_fn(|part| &column[part * len..][..len]);
+    let (rows, columns) = (cut::<f32, PARTS>(row, len), cut::<Block, PARTS>(column, len));
     let mut sums = [[0.0; WIDTH]; PARTS];
     sums[0] = start;
     for input in 0..len {
@@ -232,8 +259,9 @@ fn store<const R: usize, const P: usize>(matrix: &Matrix<'_>, panel: usize, sums
     }
 }
 
+/// A block of sums, bent.
 #[inline(always)]
-fn bend(bend: Bend, block: &Block) -> Block {
+pub(crate) fn bend(bend: Bend, block: &Block) -> Block {
     let mut out = *block;
     match bend {
         Bend::Straight => {}

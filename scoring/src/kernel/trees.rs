@@ -15,6 +15,8 @@ mod forest;
 mod layout;
 mod planted;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub(crate) use attributes::{

@@ -28,7 +28,7 @@ struct Question {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ballot {
     first_question: u32,
-    questions: u32,
+    pub(super) questions: u32,
     first_end: u32,
     wide: bool,
 }
@@ -92,8 +92,7 @@ fn narrow(questions: &[Question], block: &[Block]) -> [u32; WIDTH] {
         let yes = question.answers(block);
         low = from_fn(|i| low[i] & (yes[i] | question.low));
     }
-    // One leaf is always left over; the last bit only tells the compiler so.
-    from_fn(|i| (low[i] | 1 << 31).trailing_zeros())
+    from_fn(|i| lowest(low[i]))
 }
 
 /// The same of up to 64.
@@ -105,7 +104,11 @@ fn wide(questions: &[Question], block: &[Block]) -> [u32; WIDTH] {
         low = from_fn(|i| low[i] & (yes[i] | question.low));
         high = from_fn(|i| high[i] & (yes[i] | question.high));
     }
-    from_fn(|i| (u64::from(high[i]) << 32 | u64::from(low[i]) | 1 << 63).trailing_zeros())
+    from_fn(|i| {
+        let word = if low[i] == 0 { high[i] } else { low[i] };
+        let skipped = if low[i] == 0 { 32 } else { 0 };
+        skipped | lowest(word)
+    })
 }
 
 impl Question {
@@ -124,6 +127,14 @@ impl Question {
         let xs = block[self.feature as usize];
         from_fn(|i| if xs[i] <= self.threshold { u32::MAX } else { 0 })
     }
+}
+
+/// The place of the lowest bit that is set, by the exponent of that bit as a number: what every vector unit can do, where not
+/// every one counts zeros.
+#[inline(always)]
+fn lowest(word: u32) -> u32 {
+    let bit = (word & word.wrapping_neg()) as i32;
+    ((bit as f32).to_bits() >> 23 & 0xff).wrapping_sub(127)
 }
 
 /// The bits from one to before another.

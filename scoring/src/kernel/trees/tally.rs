@@ -1,6 +1,7 @@
 //! What the leaves add up to, row by row, always in the order of the trees in the file: a row's sum is the same to the last bit
 //! whether it is scored alone or among others, and the same as ONNX Runtime's on one thread.
 
+use std::array::from_fn;
 use std::ops::Range;
 
 use super::attributes::Aggregate;
@@ -124,7 +125,7 @@ impl Stand {
 
     /// Numbers of scratch that [`Stand::run`] wants: sixteen rows as the trees read them, then sixteen tallies.
     pub(super) fn scratch(&self, rows: usize) -> usize {
-        let lanes = if rows < self.forest.rows_for_block() { 1 } else { WIDTH };
+        let lanes = if rows < self.forest.rows_for_block { 1 } else { WIDTH };
         lanes * (self.forest.width() + 2 * self.columns)
     }
 
@@ -140,7 +141,7 @@ impl Stand {
         if scratch.len() < self.scratch(rows) || input.len() / features < rows {
             return;
         }
-        let (least, mut row) = (self.forest.rows_for_block(), 0);
+        let (least, mut row) = (self.forest.rows_for_block, 0);
         while row < rows {
             let count = (rows - row).min(WIDTH);
             if count >= least {
@@ -265,8 +266,15 @@ impl Body for Sums<'_> {
                 Way::Ask(ballot) => (self.forest.ballots.count(*ballot, self.block), self.at_ends),
                 Way::Walk(root) => (self.forest.walk_block(*root, self.block), self.values),
             };
-            for (sum, end) in self.sums.iter_mut().zip(ends) {
-                *sum = self.aggregate.fold(*sum, values[end as usize]);
+            let mut leaves = [0.0; WIDTH];
+            for (leaf, end) in leaves.iter_mut().zip(ends) {
+                *leaf = values[end as usize];
+            }
+            // One arm a tree, not one a leaf.
+            match self.aggregate {
+                Aggregate::Sum | Aggregate::Average => *self.sums = from_fn(|i| self.sums[i] + leaves[i]),
+                Aggregate::Min => *self.sums = from_fn(|i| Aggregate::Min.fold(self.sums[i], leaves[i])),
+                Aggregate::Max => *self.sums = from_fn(|i| Aggregate::Max.fold(self.sums[i], leaves[i])),
             }
         }
     }
@@ -286,8 +294,10 @@ impl Body for Tallies<'_> {
         for way in &forest.ways {
             let ends = match way {
                 Way::Ask(ballot) => {
+                    let mut ends = forest.ballots.count(*ballot, self.block);
                     let places = forest.ballots.ends();
-                    forest.ballots.count(*ballot, self.block).map(|end| places[end as usize])
+                    ends.iter_mut().for_each(|end| *end = places[*end as usize]);
+                    ends
                 }
                 Way::Walk(root) => forest.walk_block(*root, self.block),
             };

@@ -1,7 +1,7 @@
 //! Ensembles of trees: `TreeEnsembleRegressor`, `TreeEnsembleClassifier`, `TreeEnsemble` and merged forests.
 //!
 //! Attributes → [`planted`] (checked, links resolved) → [`layout`] (every mode one comparison, flat, breadth first) → [`forest`]
-//! (eight walks in lock step) → [`tally`] (sums in the file's order) → what the operator makes of them, here and in [`verdict`].
+//! (eight walks in lock step, or [`ballot`]: all questions at once) → [`tally`] (sums in the file's order) → what the operator makes of them, here and in [`verdict`].
 //!
 //! What ONNX leaves open is done as ONNX Runtime does it: a column that no leaf speaks for stays 0 even with a base value, a
 //! single target takes no transform but PROBIT, and two classes follow the rules in [`verdict`].
@@ -10,10 +10,13 @@
 //! refused, a walk takes as many steps as the tree is deep.
 
 mod attributes;
+mod ballot;
 mod forest;
 mod layout;
 mod planted;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub(crate) use attributes::{

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::forest::{Forest, Group, Node, Root};
+use super::forest::{Forest, Node, Root};
 use super::planted::{Branch, Link, Planted, Test};
 use crate::kernel::Refused;
 
@@ -212,8 +212,7 @@ impl Layout<'_> {
         if steps > STEPS_MAX {
             return Err(Refused(format!("one row takes {steps} steps through all trees, more than {STEPS_MAX}")));
         }
-        let groups = Group::of(&roots);
-        let forest = Forest { nodes: self.nodes, roots, groups, features, mirrored: self.mirrored };
+        let forest = Forest::new(self.nodes, &self.leaf, roots, features, self.mirrored);
         Ok(Laid { forest, leaf: self.leaf })
     }
 }

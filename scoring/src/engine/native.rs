@@ -24,6 +24,7 @@ mod operators;
 mod pair;
 mod plan;
 mod reduce;
+mod sequence;
 mod values;
 
 use super::graph::Graph;

@@ -52,8 +52,7 @@ fn take_up(drafts: &mut Vec<Draft>, constants: &mut [Values], made: &[Buffer], k
             continue;
         }
         let (earlier, later) = drafts.split_at_mut(at);
-        let Kernel::Dense(dense) = &mut earlier[before].kernel else { continue };
-        if dense.take_up(behind) {
+        if earlier[before].kernel.take_up(behind) {
             earlier[before].outputs.clone_from(&later[0].outputs);
             earlier[before].outputs.iter().for_each(|m| maker[*m] = before);
             gone[at] = true;

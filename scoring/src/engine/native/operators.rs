@@ -4,6 +4,7 @@ mod arithmetic;
 mod learned;
 mod matrix;
 mod reduce;
+mod sequence;
 mod shape;
 mod shuffle;
 mod trees;
@@ -128,6 +129,10 @@ const OPERATORS: &[Operator] = &[
     onnx("Pad", 2, shuffle::pad),
     onnx("Trilu", 14, shuffle::triangle),
     onnx("Concat", 4, shuffle::concat),
+    onnx("LSTM", 7, sequence::recurrent),
+    onnx("GRU", 7, sequence::recurrent),
+    onnx("Conv", 1, sequence::convolution),
+    onnx("ConvTranspose", 1, sequence::convolution),
     ml("Scaler", learned::scaler),
     ml("Normalizer", learned::normalizer),
     ml("Imputer", learned::imputer),

@@ -8,8 +8,9 @@ use super::elementwise::{Cast, Unary};
 use super::learned::Learned;
 use super::matrix::{Dense, Product};
 use super::movement::{Concat, Lookup, Pick};
-use super::pair::{Pair, Select};
+use super::pair::{Behind, Pair, Select};
 use super::reduce::{Arg, Normalise, Reduce, Soften, Top};
+use super::sequence::{Convolve, Recurrent};
 use super::values::{Form, View};
 
 /// Where numbers lie.
@@ -57,6 +58,8 @@ pub(super) enum Kernel {
     Normalise(Normalise),
     Top(Top),
     Learned(Learned),
+    Recurrent(Recurrent),
+    Convolve(Convolve),
 }
 
 /// Most outputs of one step.
@@ -103,12 +106,28 @@ impl Kernel {
             Kernel::Normalise(k) => k.run(inputs, &mut out[0]),
             Kernel::Top(k) => k.run(inputs, out),
             Kernel::Learned(k) => k.run(inputs, out, scratch),
+            Kernel::Recurrent(k) => k.run(inputs, out, scratch),
+            Kernel::Convolve(k) => k.run(inputs, &mut out[0], scratch),
         }
     }
 
     /// From here on it can run: nothing is fused into it any more.
     pub(super) fn settle(&mut self) -> std::result::Result<(), Refused> {
-        if let Kernel::Dense(dense) = self { dense.settle() } else { Ok(()) }
+        match self {
+            Kernel::Dense(dense) => dense.settle()?,
+            Kernel::Convolve(convolve) => convolve.settle(),
+            _other => {}
+        }
+        Ok(())
+    }
+
+    /// Takes up what stands behind it, if it can.
+    pub(super) fn take_up(&mut self, behind: Behind<'_>) -> bool {
+        match self {
+            Kernel::Dense(dense) => dense.take_up(behind),
+            Kernel::Convolve(convolve) => convolve.take_up(behind),
+            _other => false,
+        }
     }
 
     /// Numbers of scratch that it needs for `rows` rows.
@@ -116,6 +135,8 @@ impl Kernel {
         match self {
             Kernel::Learned(k) => k.scratch(rows),
             Kernel::Product(k) => k.scratch(),
+            Kernel::Recurrent(k) => k.scratch().unwrap_or(0),
+            Kernel::Convolve(k) => k.scratch(),
             Kernel::Top(_)
             | Kernel::Unary(_)
             | Kernel::Cast(_)
@@ -137,6 +158,8 @@ impl Kernel {
         match self {
             Kernel::Dense(k) => k.work(),
             Kernel::Product(k) => k.work(),
+            Kernel::Recurrent(k) => k.work(),
+            Kernel::Convolve(k) => k.work(),
             Kernel::Learned(_)
             | Kernel::Top(_)
             | Kernel::Unary(_)

@@ -202,22 +202,24 @@ fn positions<I: Isa, const R: usize, const P: usize>(
 ) {
     let part = job.part;
     let rows = tile::cut::<f32, R>(&job.weights[channel * part.taps.len()..], part.taps.len());
-    let mut sums = [[[0.0; WIDTH]; P]; R];
-    for (sums, bias) in sums.iter_mut().zip(&job.bias[channel..]) {
-        *sums = [[*bias; WIDTH]; P];
+    let mut start = [[[0.0; WIDTH]; P]; R];
+    for (start, bias) in start.iter_mut().zip(&job.bias[channel..]) {
+        *start = [[*bias; WIDTH]; P];
     }
+    let mut sums = tile::held(isa, &start);
     let input = &job.scratch[at..];
     for (tap, offset) in part.taps.iter().enumerate() {
         let (blocks, _) = input[*offset..][..P * WIDTH].as_chunks::<WIDTH>();
         for p in 0..P {
             for r in 0..R {
-                tile::add_scaled(isa, &mut sums[r][p], rows[r][tap], &blocks[p]);
+                sums[r][p] = isa.add_scaled(sums[r][p], rows[r][tap], &blocks[p]);
             }
         }
     }
-    for (r, sums) in sums.iter().enumerate() {
-        for (p, sum) in sums.iter().enumerate() {
-            store(part, at + p * WIDTH, &tile::bend(job.bend, sum), &mut out[r * length..][..length]);
+    for r in 0..R {
+        for p in 0..P {
+            let block = tile::bend(isa, job.bend, sums[r][p]);
+            store(part, at + p * WIDTH, &block, &mut out[r * length..][..length]);
         }
     }
 }

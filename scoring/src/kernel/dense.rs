@@ -158,7 +158,6 @@ pub(super) fn split(activation: Option<Function>) -> (Bend, Option<Function>) {
     match activation {
         None => (Bend::Straight, None),
         Some(Function::Relu) => (Bend::Relu, None),
-        Some(Function::LeakyRelu { slope }) => (Bend::Leaky { slope }, None),
         Some(function) => (Bend::Straight, Some(function)),
     }
 }

@@ -215,11 +215,7 @@ impl Cast {
     fn from<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> f64) {
         let n = x.len();
         match Form::of(self.to) {
-            Some(Form::F32) => match self.to {
-                Kind::F16 => each(x, f32s(out, n), |x| to_half(wide(x) as f32)),
-                Kind::Bf16 => each(x, f32s(out, n), |x| to_brain(wide(x) as f32)),
-                _ => each(x, f32s(out, n), |x| wide(x) as f32),
-            },
+            Some(Form::F32) => each(x, f32s(out, n), |x| wide(x) as f32),
             Some(Form::F64) => {
                 if let Values::F64(out) = out {
                     each(x, out, wide);
@@ -262,30 +258,4 @@ impl Cast {
             _ => x,
         }
     }
-}
-
-/// Rounded to the 10 bits of binary16, ties to even.
-fn to_half(x: f32) -> f32 {
-    /// The largest that rounds to a finite half.
-    const OVER: f32 = 65_520.0;
-    if !x.is_finite() || x == 0.0 {
-        return x;
-    }
-    if x.abs() >= OVER {
-        return f32::INFINITY.copysign(x);
-    }
-    // Numbers below 2^-14 have a fixed step of 2^-24.
-    let exponent = (((x.to_bits() >> 23) & 0xff) as i32 - 127).max(-14);
-    let step = 2.0_f32.powi(exponent - 10);
-    (x / step).round_ties_even() * step
-}
-
-/// Rounded to the 7 bits of bfloat16, ties to even.
-fn to_brain(x: f32) -> f32 {
-    if x.is_nan() {
-        return x;
-    }
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    f32::from_bits(rounded & 0xffff_0000)
 }

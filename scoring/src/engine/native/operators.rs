@@ -3,6 +3,7 @@
 mod arithmetic;
 mod learned;
 mod matrix;
+mod quantized;
 mod reduce;
 mod sequence;
 mod shape;
@@ -34,6 +35,10 @@ struct Operator {
 
 const fn onnx(name: &'static str, since: i64, compile: Compile) -> Operator {
     Operator { domain: "", name, since, compile }
+}
+
+const fn microsoft(name: &'static str, compile: Compile) -> Operator {
+    Operator { domain: "com.microsoft", name, since: 1, compile }
 }
 
 const fn ml(name: &'static str, compile: Compile) -> Operator {
@@ -133,6 +138,14 @@ const OPERATORS: &[Operator] = &[
     onnx("GRU", 7, sequence::recurrent),
     onnx("Conv", 1, sequence::convolution),
     onnx("ConvTranspose", 1, sequence::convolution),
+    onnx("QuantizeLinear", 10, quantized::quantize),
+    onnx("DequantizeLinear", 10, quantized::dequantize),
+    onnx("DynamicQuantizeLinear", 11, quantized::dynamic_quantize),
+    onnx("MatMulInteger", 10, quantized::matmul_integer),
+    onnx("QLinearMatMul", 10, quantized::qlinear_matmul),
+    microsoft("QGemm", quantized::qgemm),
+    microsoft("QLinearAdd", quantized::qlinear_pair),
+    microsoft("QLinearMul", quantized::qlinear_pair),
     ml("Scaler", learned::scaler),
     ml("Normalizer", learned::normalizer),
     ml("Imputer", learned::imputer),

@@ -232,11 +232,14 @@ pub(super) fn cast(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfi
     if x.kind == to {
         return Ok(vec![x.clone()]);
     }
+    if let (Kind::F32, Some(floats)) = (to, builder.as_floats(x)) {
+        return Ok(vec![floats]);
+    }
     if x.kind == Kind::Text || to == Kind::Text {
         return Err(at.unsupported("casts texts"));
     }
-    // Half numbers are kept as f32: widening them changes nothing.
-    if matches!((x.kind, to), (Kind::F16 | Kind::Bf16, Kind::F32)) {
+    // Half numbers are computed with as f32 and not rounded in between, as ONNX Runtime does on processors without them.
+    if x.form()? == Form::F32 && Form::of(to) == Some(Form::F32) {
         return Ok(vec![Slot { kind: to, ..x.clone() }]);
     }
     Ok(vec![builder.emit_one(Kernel::Cast(Cast { to }), &[x], to, &x.shape)?])

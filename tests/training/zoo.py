@@ -9,7 +9,7 @@ Runtime gives for each.
 manifest.json has a line a model: its name, family and exporter, `model` (NAME.onnx.gz, or one of ../coverage), how rows go together (`batch`: "any",
 "one", "whole"; see zoo_model.py), `inputs` and `outputs` with name, type ("f32", "i64", "string") and shape. An input's numbers
 are a file of inputs/; the numbers of all outputs lie one after the other in NAME.out, little-endian; words stand in the manifest
-(`values`). What a ZipMap gives is stored as a tensor [rows, keys], the keys (`keys`) in rising order.
+(`values`), and the list that their places count in (`words`). What a ZipMap gives is stored as a tensor [rows, keys], the keys (`keys`) in rising order.
 
 Training is repeated on every run: on another processor its last bits may fall otherwise. So --check demands the committed
 models' outputs (within 2e-6) and the made models' operators, and tells how many are the same byte for byte.
@@ -32,7 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from reference import session
 from telemetry import DATA
-from zoo_model import Made
+from zoo_model import Made, without_metadata
 
 ZOO = DATA / "zoo"
 COVERAGE_ROWS = 32
@@ -87,6 +87,23 @@ def bytes_of(kind, value):
     return value.astype(STORED[kind]).tobytes()
 
 
+def words_of(content, output):
+    """The list that a text output's words come from: a classifier's labels, an encoder's values and its default, or the
+    constant that a graph picks from."""
+    graph = onnx.load_from_string(content).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    texts = {tensor.name: tensor.string_data for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.STRING}
+    while output in makers:
+        node = makers[output]
+        told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        listed = told.get("classlabels_strings") or told.get("values_strings")
+        if listed is not None:
+            default = [told.get("default_string", b"_Unused")] if "values_strings" in told else []
+            return [word.decode() for word in [*listed, *default]]
+        output = node.input[0]
+    return [word.decode() for word in texts[output]]
+
+
 def operators(content):
     """How often each operator stands in the graph, as text in rising order."""
     nodes = onnx.load_from_string(content).graph.node
@@ -126,6 +143,7 @@ class Zoo:
                 line["keys"] = keys
             if kind == "string":
                 line["values"] = [str(word) for word in value.ravel()]
+                line["words"] = words_of(model.content, name)
             else:
                 numbers += bytes_of(kind, value)
             outputs.append(line)
@@ -181,12 +199,14 @@ def coverage_exporter(name):
 
 
 def coverage_models(source):
-    """The models of an earlier study, from their folder: those that ONNX Runtime runs, as they are."""
+    """The models of an earlier study, from their folder, as they are but for the exporter's notes."""
     told = json.loads((source / "manifest.json").read_text())
     for path in sorted(source.glob("*.onnx")):
         name, about = path.stem, told[path.stem]
         rows = np.fromfile(source / f"{name}.in.f32", dtype="<f4").reshape(about["in_shape"])[:COVERAGE_ROWS]
         content = path.read_bytes()
+        if not (DATA / "coverage" / path.name).exists():
+            content = without_metadata(onnx.load_from_string(content)).SerializeToString(deterministic=True)
         batch = "whole" if name == "dense_int8_dyn" else "any"
         yield Made(f"coverage_{name}", coverage_family(name), coverage_exporter(name), content, {about["input"]: rows}, batch)
 

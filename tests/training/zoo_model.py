@@ -99,3 +99,14 @@ def on_thresholds(content, rows):
         if feature < rows.shape[1]:
             rows[first + row, feature] = value
     return rows
+
+
+def without_metadata(model):
+    """Without the exporter's notes, which name paths of the machine and are most of the bytes."""
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for part in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        part.ClearField("metadata_props")
+    model.graph.ClearField("metadata_props")
+    return model

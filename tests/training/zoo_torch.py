@@ -8,11 +8,10 @@ import logging
 import warnings
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
-from zoo_model import SIGNALS, WINDOW, Made, asked, generator, waves
+from zoo_model import SIGNALS, WINDOW, Made, asked, generator, waves, without_metadata
 
 SCRIPT, DYNAMO = "torch.onnx (script)", "torch.onnx (dynamo)"
 OPSET = 17
@@ -196,18 +195,7 @@ def dynamo(module, rows):
     """The newer exporter's bytes."""
     shapes = ({0: torch.export.Dim("N", min=1, max=4096)},)
     program = torch.onnx.export(module, (rows[:2],), dynamo=True, input_names=["x"], dynamic_shapes=shapes, verbose=False)
-    return without_metadata(program.model_proto)
-
-
-def without_metadata(model):
-    """Without the exporter's notes, which name paths of the machine and are most of the bytes."""
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for part in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
-        part.ClearField("metadata_props")
-    model.graph.ClearField("metadata_props")
-    return model.SerializeToString(deterministic=True)
+    return without_metadata(program.model_proto).SerializeToString(deterministic=True)
 
 
 class Zoo:

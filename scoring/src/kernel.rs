@@ -15,6 +15,7 @@ pub(crate) mod convolution;
 pub(crate) mod dense;
 pub(crate) mod elementary;
 pub(crate) mod lanes;
+pub(crate) mod quantized;
 pub(crate) mod recurrent;
 pub(crate) mod softmax;
 

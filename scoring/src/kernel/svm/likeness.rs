@@ -66,7 +66,7 @@ impl Function {
             KernelType::Rbf => elementary::Function::Exp.apply(lanes, values),
             KernelType::Sigmoid => elementary::Function::Tanh.apply(lanes, values),
             KernelType::Poly if degree == 2.0 => values.iter_mut().for_each(|v| *v *= *v),
-            KernelType::Poly if degree == 3.0 => values.iter_mut().for_each(|v| *v *= *v * *v),
+            KernelType::Poly if degree == 3.0 => values.iter_mut().for_each(|v| *v = *v * *v * *v),
             KernelType::Poly => values.iter_mut().for_each(|v| *v = v.powf(degree)),
         }
     }

@@ -28,6 +28,12 @@ pub(super) enum Math {
     Elu(f32),
     /// Factor below zero and factor of all.
     Selu(f32, f32),
+    /// The factor inside of the exponential and before it.
+    Celu(f32),
+    /// Zero up to there.
+    Threshold(f32),
+    Mish,
+    IsInfinite,
     /// Slope and offset.
     HardSigmoid(f32, f32),
     HardSwish,
@@ -71,6 +77,7 @@ impl Math {
             Math::Leaky(slope) => Function::LeakyRelu { slope },
             Math::Elu(scale) => Function::Elu { scale },
             Math::Selu(scale, gain) => Function::Selu { scale, gain },
+            Math::Threshold(threshold) => Function::ThresholdedRelu { threshold },
             Math::HardSigmoid(slope, offset) => Function::HardSigmoid { slope, offset },
             Math::HardSwish => Function::HardSwish,
             Math::Sigmoid => Function::Sigmoid,
@@ -81,9 +88,16 @@ impl Math {
             Math::GeluTanh => Function::GeluTanh,
             Math::Clip(low, high) => Function::Clip { low: low as f32, high: high as f32 },
             Math::Power(exponent) => Function::Power { exponent },
-            Math::Floor | Math::Ceil | Math::Round | Math::Sign | Math::Swish(_) | Math::Not | Math::IsNan => {
-                return None;
-            }
+            Math::Floor
+            | Math::Ceil
+            | Math::Round
+            | Math::Sign
+            | Math::Swish(_)
+            | Math::Celu(_)
+            | Math::Mish
+            | Math::Not
+            | Math::IsInfinite
+            | Math::IsNan => return None,
         })
     }
 
@@ -104,6 +118,13 @@ impl Math {
             Math::Leaky(slope) => if x < 0.0 { x * f64::from(slope) } else { x },
             Math::Elu(factor) => if x < 0.0 { f64::from(factor) * x.exp_m1() } else { x },
             Math::Selu(alpha, gamma) => f64::from(gamma) * if x > 0.0 { x } else { f64::from(alpha) * x.exp_m1() },
+            Math::Celu(alpha) => {
+                let alpha = f64::from(alpha);
+                x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0)
+            }
+            Math::Threshold(low) => if x > f64::from(low) { x } else { 0.0 },
+            Math::Mish => x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh(),
+            Math::IsInfinite => f64::from(u8::from(x.is_infinite())),
             Math::HardSigmoid(slope, offset) => (f64::from(slope) * x + f64::from(offset)).clamp(0.0, 1.0),
             Math::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
             Math::Sigmoid => 1.0 / (1.0 + (-x).exp()),
@@ -186,8 +207,8 @@ impl Unary {
             (View::F64(x), Values::F64(out)) => each(x, out, |x| math.f64(x)),
             (View::I64(x), Values::I64(out)) => each(x, out, |x| math.i64(x)),
             (View::I8(x), Values::I8(out)) => each(x, out, |x| math.i64(i64::from(x)) as i8),
-            (View::F32(x), Values::U8(out)) => each(x, out, |x| u8::from(x.is_nan())),
-            (View::F64(x), Values::U8(out)) => each(x, out, |x| u8::from(x.is_nan())),
+            (View::F32(x), Values::U8(out)) => each(x, out, |x| math.f64(f64::from(x)) as u8),
+            (View::F64(x), Values::U8(out)) => each(x, out, |x| math.f64(x) as u8),
             (View::U8(x), Values::U8(out)) if math == Math::Not => each(x, out, |x| u8::from(x == 0)),
             (View::U8(x), Values::U8(out)) => each(x, out, |x| math.i64(i64::from(x)) as u8),
             (_, out) => debug_assert!(out.len() == 0, "forms are proven when a step is made"),

@@ -10,7 +10,7 @@ use super::matrix::{Dense, Product};
 use super::movement::{Concat, Lookup, Pick};
 use super::pair::{Behind, Pair, Select};
 use super::quantized::{Centre, Dequantize, Measure, Quantize};
-use super::reduce::{Arg, Normalise, Reduce, Soften, Top};
+use super::reduce::{Arg, Distances, Normalise, Reduce, Soften, Top};
 use super::sequence::{Convolve, Recurrent};
 use super::values::{Form, View};
 
@@ -65,6 +65,7 @@ pub(super) enum Kernel {
     Dequantize(Dequantize),
     Centre(Centre),
     Measure(Measure),
+    Distances(Distances),
 }
 
 /// Most outputs of one step.
@@ -117,6 +118,7 @@ impl Kernel {
             Kernel::Dequantize(k) => k.run(inputs, &mut out[0]),
             Kernel::Centre(k) => k.run(inputs, &mut out[0]),
             Kernel::Measure(k) => k.run(inputs, out),
+            Kernel::Distances(k) => k.run(inputs, &mut out[0]),
         }
     }
 
@@ -162,7 +164,8 @@ impl Kernel {
             | Kernel::Quantize(_)
             | Kernel::Dequantize(_)
             | Kernel::Centre(_)
-            | Kernel::Measure(_) => 0,
+            | Kernel::Measure(_)
+            | Kernel::Distances(_) => 0,
         }
     }
 
@@ -189,7 +192,8 @@ impl Kernel {
             | Kernel::Quantize(_)
             | Kernel::Dequantize(_)
             | Kernel::Centre(_)
-            | Kernel::Measure(_) => 0,
+            | Kernel::Measure(_)
+            | Kernel::Distances(_) => 0,
         }
     }
 }

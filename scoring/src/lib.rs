@@ -8,6 +8,7 @@
 //! | [`sample`](Sample) | rows as a source gives them, and the schema that names their columns |
 //! | features | a contract's transforms, fills and window over raw rows |
 //! | engine | runs a graph; `engine/tract.rs` is the one file that names tract |
+//! | kernel | the arithmetic of the native engine, over plain slices |
 //! | [`model`](Model) | a graph and its manifest: what goes in, what the numbers mean |
 //! | [`scorer`](StreamScorer) | one stream, row by row, to decisions |
 //! | [`baseline`] | the built-in detector that needs no model |
@@ -28,6 +29,7 @@ mod clock;
 mod decision;
 mod engine;
 mod features;
+mod kernel;
 mod model;
 mod sample;
 mod scorer;

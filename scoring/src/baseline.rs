@@ -12,16 +12,18 @@
 //! The idea and the windows come from trials on the NAB corpus (the weights too: it is no blind test), where this
 //! gets what `tests/nab.rs` pins. A row costs constant time, about 0.1 µs a signal; a signal takes about 2 KiB.
 
+mod abreast;
 mod autoregression;
 mod group;
-mod lanes;
 mod rolling;
 mod short;
 
 use std::collections::VecDeque;
 
+use crate::kernel::lanes::{Body, Isa, Lanes as Set};
+
+use abreast::LANES;
 use group::Group;
-use lanes::LANES;
 
 /// Version of the rules here; whoever changes a number that changes scores counts it up.
 pub const VERSION: u32 = 2;
@@ -57,11 +59,14 @@ const UNITS_MAX: f32 = 120.0;
 /// The detector for one stream.
 #[derive(Clone, Debug)]
 pub struct Baseline {
+    set: Set,
     signals: usize,
     groups: Box<[Group]>,
     /// Units of each signal in the rows of the last call: row by row, each padded to whole groups.
     units: Vec<f32>,
     scores: Vec<f32>,
+    /// A row that came alone.
+    row: Vec<f32>,
     peaks: Peaks,
 }
 
@@ -69,14 +74,24 @@ impl Baseline {
     /// A detector that has seen nothing, for rows of `signals` numbers.
     pub fn new(signals: usize) -> Baseline {
         let groups = vec![Group::new(); signals.div_ceil(LANES)].into();
-        Baseline { signals, groups, units: Vec::new(), scores: Vec::new(), peaks: Peaks::new() }
+        Baseline {
+            set: Set::detected(),
+            signals,
+            groups,
+            units: Vec::new(),
+            scores: Vec::new(),
+            row: vec![f32::NAN; signals],
+            peaks: Peaks::new(),
+        }
     }
 
     /// Scores the next row, 0 (as always) to 1, then learns from it. What is not finite or not there counts as absent and scores 0.
     pub fn score(&mut self, values: &[f32]) -> f64 {
-        let mut row = vec![f32::NAN; self.signals];
+        let mut row = std::mem::take(&mut self.row);
+        row.fill(f32::NAN);
         row.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
         self.see(&row);
+        self.row = row;
         self.scores.last().copied().map_or(0.0, f64::from)
     }
 
@@ -84,7 +99,8 @@ impl Baseline {
     pub(crate) fn see(&mut self, rows: &[f32]) {
         let stride = self.groups.len() * LANES;
         self.units.resize(rows.len() / self.signals.max(1) * stride, 0.0);
-        run(&mut self.groups, rows, self.signals, &mut self.units);
+        let Baseline { groups, signals, units, .. } = self;
+        self.set.run(Take { groups, rows, signals: *signals, units });
         self.scores.clear();
         for units in self.units.chunks_exact(stride.max(1)) {
             let peak = self.peaks.only_new(largest(units).min(UNITS_MAX));
@@ -109,24 +125,27 @@ impl Baseline {
     }
 }
 
-#[allow(unsafe_code)]
-fn run(groups: &mut [Group], rows: &[f32], signals: usize, units: &mut [f32]) {
-    #[target_feature(enable = "avx2,fma")]
-    fn wide(groups: &mut [Group], rows: &[f32], signals: usize, units: &mut [f32]) { take::<true>(groups, rows, signals, units) }
-    if is_x86_feature_detected!("avx2") { unsafe { wide(groups, rows, signals, units) } } else { take::<false>(groups, rows, signals, units) }
-}
-
 /// Takes rows of `signals` numbers; writes their units, padded to whole groups. Group by group, so that a group's state
 /// stays in the innermost cache for all rows.
-#[inline(always)]
-fn take<const FUSED: bool>(groups: &mut [Group], rows: &[f32], signals: usize, units: &mut [f32]) {
-    let stride = groups.len() * LANES;
-    for (g, group) in groups.iter_mut().enumerate() {
-        let (from, to) = (g * LANES, signals.min((g + 1) * LANES));
-        for (row, units) in rows.chunks_exact(signals).zip(units.chunks_exact_mut(stride)) {
-            let mut values = [0.0; LANES]; // a lane too many is a constant signal
-            values.iter_mut().zip(&row[from..to]).for_each(|(to, from)| *to = *from);
-            units[from..from + LANES].copy_from_slice(&group.step::<FUSED>(&values));
+struct Take<'a> {
+    groups: &'a mut [Group],
+    rows: &'a [f32],
+    signals: usize,
+    units: &'a mut [f32],
+}
+
+impl Body for Take<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Take { groups, rows, signals, units } = self;
+        let stride = groups.len() * LANES;
+        for (g, group) in groups.iter_mut().enumerate() {
+            let (from, to) = (g * LANES, signals.min((g + 1) * LANES));
+            for (row, units) in rows.chunks_exact(signals).zip(units.chunks_exact_mut(stride)) {
+                let mut values = [0.0; LANES]; // a lane too many is a constant signal
+                values.iter_mut().zip(&row[from..to]).for_each(|(to, from)| *to = *from);
+                units[from..from + LANES].copy_from_slice(&group.step(isa, &values));
+            }
         }
     }
 }

@@ -38,5 +38,5 @@ pub use decision::{Decision, Share, Top};
 pub use engine::{BATCH_ROWS, EngineError, EngineKind};
 pub use features::ContractMismatch;
 pub use model::{LoadError, Model, Session};
-pub use sample::{Sample, Schema, SchemaError};
-pub use scorer::{FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};
+pub use sample::{Rows, Sample, Schema, SchemaError};
+pub use scorer::{Explain, FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};

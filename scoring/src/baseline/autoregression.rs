@@ -4,7 +4,9 @@
 //! correlation matrix is kept as `growth` times a symmetric matrix stored once: forgetting multiplies one number instead of 28,
 //! and is worked into the matrix when [`Autoregression::settle`] is called, every few hundred rows.
 
-use super::lanes::{LANES, Lanes, Mask, bits, lanes, mask, mul_add, only, pick, within};
+use crate::kernel::lanes::Isa;
+
+use super::abreast::{Abreast, LANES, Mask, bits, each, mask, only, pick, within};
 
 /// Lagged values that predict the next one.
 const LAGS: usize = 6;
@@ -34,17 +36,17 @@ const fn entry(i: usize, j: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(super) struct Autoregression {
     /// Newest first.
-    lags: [Lanes; LAGS],
-    seen: Lanes,
-    weights: [Lanes; TERMS],
-    inverse: [Lanes; ENTRIES],
-    growth: Lanes,
+    lags: [Abreast; LAGS],
+    seen: Abreast,
+    weights: [Abreast; TERMS],
+    inverse: [Abreast; ENTRIES],
+    growth: Abreast,
 }
 
 /// What came of the next values.
 pub(super) struct Predicted {
     /// The errors' sizes; 0 where a prediction was no number.
-    pub(super) size: Lanes,
+    pub(super) size: Abreast,
     /// The lanes that have an error: after six values.
     pub(super) of: Mask,
     /// The lanes that are no longer sound, for [`Autoregression::mend`].
@@ -81,26 +83,26 @@ impl Autoregression {
 
     /// The sizes of the prediction errors for the standardised values `x` of the lanes in `on`, which then learn.
     #[inline(always)]
-    pub(super) fn error<const FUSED: bool>(&mut self, x: &Lanes, on: &Mask) -> Predicted {
-        let x = lanes(|i| within(x[i], VALUE_MAX));
+    pub(super) fn error<I: Isa>(&mut self, isa: I, x: &Abreast, on: &Mask) -> Predicted {
+        let x = each(|i| within(x[i], VALUE_MAX));
         let full = mask(|i| self.seen[i] >= LAGS as f64);
-        let predicted = self.learn::<FUSED>(&x, &bits(|i| on[i] & full[i]));
-        self.seen = lanes(|i| self.seen[i] + only(on[i] & !full[i], 1.0));
+        let predicted = self.learn(isa, &x, &bits(|i| on[i] & full[i]));
+        self.seen = each(|i| self.seen[i] + only(on[i] & !full[i], 1.0));
         predicted
     }
 
     /// The next rows see these values as their newest lag: in all lanes.
     #[inline(always)]
-    pub(super) fn shift(&mut self, x: &Lanes) {
+    pub(super) fn shift(&mut self, x: &Abreast) {
         for k in (1..LAGS).rev() {
             self.lags[k] = self.lags[k - 1];
         }
-        self.lags[0] = lanes(|i| within(x[i], VALUE_MAX));
+        self.lags[0] = each(|i| within(x[i], VALUE_MAX));
     }
 
     /// The same in these lanes only.
     #[cold]
-    pub(super) fn shift_in(&mut self, x: &Lanes, on: &Mask) {
+    pub(super) fn shift_in(&mut self, x: &Abreast, on: &Mask) {
         for lane in (0..LANES).filter(|i| on[*i] != 0) {
             (1..LAGS).rev().for_each(|k| self.lags[k][lane] = self.lags[k - 1][lane]);
             self.lags[0][lane] = within(x[lane], VALUE_MAX);
@@ -108,47 +110,43 @@ impl Autoregression {
     }
 
     #[inline(always)]
-    fn learn<const FUSED: bool>(&mut self, x: &Lanes, on: &Mask) -> Predicted {
+    fn learn<I: Isa>(&mut self, isa: I, x: &Abreast, on: &Mask) -> Predicted {
         let mut predicted = self.weights[LAGS];
         for (weight, lag) in self.weights.iter().zip(&self.lags) {
-            predicted = lanes(|i| mul_add::<FUSED>(weight[i], lag[i], predicted[i]));
+            predicted = each(|i| isa.mul_add_f64(weight[i], lag[i], predicted[i]));
         }
-        let error = lanes(|i| x[i] - predicted[i]);
+        let error = each(|i| x[i] - predicted[i]);
         let mut projected = [[0.0; LANES]; TERMS];
         for (row, projected) in projected.iter_mut().enumerate() {
             *projected = self.inverse[entry(row, LAGS)];
             for (column, lag) in self.lags.iter().enumerate() {
                 let number = &self.inverse[entry(row, column)];
-                *projected = lanes(|i| mul_add::<FUSED>(number[i], lag[i], projected[i]));
+                *projected = each(|i| isa.mul_add_f64(number[i], lag[i], projected[i]));
             }
         }
         let mut power = projected[LAGS];
         for (projected, lag) in projected.iter().zip(&self.lags) {
-            power = lanes(|i| mul_add::<FUSED>(projected[i], lag[i], power[i]));
+            power = each(|i| isa.mul_add_f64(projected[i], lag[i], power[i]));
         }
-        let scale = lanes(|i| mul_add::<FUSED>(self.growth[i], power[i], FORGET));
+        let scale = each(|i| isa.mul_add_f64(self.growth[i], power[i], FORGET));
         // A NaN is neither above nor finite.
         let (positive, finite) = (mask(|i| scale[i] > SOUND), mask(|i| error[i].abs() < f64::INFINITY));
         let sound = bits(|i| positive[i] & finite[i]);
         let learns = bits(|i| on[i] & sound[i]);
-        let step = lanes(|i| only(learns[i], self.growth[i] / scale[i]));
-        let teach = lanes(|i| step[i] * within(error[i], TEACH_MAX));
+        let step = each(|i| only(learns[i], self.growth[i] / scale[i]));
+        let teach = each(|i| step[i] * within(error[i], TEACH_MAX));
         for (weight, projected) in self.weights.iter_mut().zip(&projected) {
-            *weight = lanes(|i| mul_add::<FUSED>(projected[i], teach[i], weight[i]));
+            *weight = each(|i| isa.mul_add_f64(projected[i], teach[i], weight[i]));
         }
         for (row, of_row) in projected.iter().enumerate() {
-            let gain = lanes(|i| -(step[i] * of_row[i]));
+            let gain = each(|i| -(step[i] * of_row[i]));
             for (column, of_column) in projected.iter().enumerate().take(row + 1) {
                 let number = &mut self.inverse[entry(row, column)];
-                *number = lanes(|i| mul_add::<FUSED>(gain[i], of_column[i], number[i]));
+                *number = each(|i| isa.mul_add_f64(gain[i], of_column[i], number[i]));
             }
         }
-        self.growth = lanes(|i| self.growth[i] * pick(learns[i], REMEMBER, 1.0));
-        Predicted {
-            size: lanes(|i| only(finite[i], error[i].abs())),
-            of: *on,
-            broken: bits(|i| on[i] & !sound[i]),
-        }
+        self.growth = each(|i| self.growth[i] * pick(learns[i], REMEMBER, 1.0));
+        Predicted { size: each(|i| only(finite[i], error[i].abs())), of: *on, broken: bits(|i| on[i] & !sound[i]) }
     }
 
     /// Starts anew what is no longer sound.

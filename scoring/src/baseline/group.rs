@@ -1,9 +1,11 @@
 //! What the detector knows of [`LANES`] signals, and how it takes their next values.
 
+use crate::kernel::lanes::Isa;
+
+use super::abreast::{Abreast, LANES, Mask, any, bits, each, mask, only, pick, within};
 use super::autoregression::Autoregression;
-use super::short::Short;
-use super::lanes::{LANES, Lanes, Mask, any, bits, lanes, mask, only, pick, within};
 use super::rolling::Rolling;
+use super::short::Short;
 use super::{
     BASE_DEVIATIONS, DISTANCE_MAX, ERROR_ROWS, ERROR_UNIT, MEAN_ROWS, MEAN_UNIT, REBASE, ROUNDING, SHORT, TINY,
     VALUE_ROWS, VALUE_UNIT, WARM,
@@ -17,9 +19,9 @@ pub(super) struct Group {
     errors: Rolling,
     predictor: Autoregression,
     /// Centre and one over the width in which the predictor sees values; no width yet: 0.
-    centre: Lanes,
-    per_width: Lanes,
-    far_rows: Lanes,
+    centre: Abreast,
+    per_width: Abreast,
+    far_rows: Abreast,
     short: Short,
 }
 
@@ -39,16 +41,16 @@ impl Group {
 
     /// How strange the next values are, in units of which e^-(a third) is left; 0 for those that are not finite.
     #[inline(always)]
-    pub(super) fn step<const FUSED: bool>(&mut self, values: &[f32; LANES]) -> [f32; LANES] {
-        let x = lanes(|i| f64::from(values[i]));
+    pub(super) fn step<I: Isa>(&mut self, isa: I, values: &[f32; LANES]) -> [f32; LANES] {
+        let x = each(|i| f64::from(values[i]));
         let on = mask(|i| x[i].abs() <= f64::from(f32::MAX));
-        let x = lanes(|i| only(on[i], x[i]));
+        let x = each(|i| only(on[i], x[i]));
         let before = self.values.rows();
         let enough = mask(|i| before[i] >= WARM);
         let warm = bits(|i| on[i] & enough[i]);
-        let mut scaled = lanes(|i| (x[i] - self.centre[i]) * self.per_width[i]);
+        let mut scaled = each(|i| (x[i] - self.centre[i]) * self.per_width[i]);
         let far = mask(|i| scaled[i].abs() > REBASE);
-        self.far_rows = lanes(|i| pick(warm[i], only(far[i], self.far_rows[i] + 1.0), self.far_rows[i]));
+        self.far_rows = each(|i| pick(warm[i], only(far[i], self.far_rows[i] + 1.0), self.far_rows[i]));
         let (new, gone) = (mask(|i| self.per_width[i] == 0.0), mask(|i| self.far_rows[i] >= WARM));
         let homeless = bits(|i| warm[i] & (new[i] | gone[i]));
         let first = mask(|i| before[i] == 0.0);
@@ -57,11 +59,11 @@ impl Group {
             scaled = self.settle_in(&x, &bits(|i| on[i] & first[i]), &homeless);
         }
 
-        let predicted = self.predictor.error::<FUSED>(&scaled, &warm);
-        let surprise = self.errors.excess::<FUSED>(&predicted.size);
-        let errors_ended = self.errors.push::<FUSED>(&predicted.size, &predicted.of);
-        let away = self.values.distance::<FUSED>(&x);
-        let values_ended = self.values.push::<FUSED>(&x, &on);
+        let predicted = self.predictor.error(isa, &scaled, &warm);
+        let surprise = self.errors.excess(isa, &predicted.size);
+        let errors_ended = self.errors.push(isa, &predicted.size, &predicted.of);
+        let away = self.values.distance(isa, &x);
+        let values_ended = self.values.push(isa, &x, &on);
         let mean = if unusual || self.short.uneven {
             self.predictor.shift_in(&scaled, &on);
             self.short.mean_in(&x, &on)
@@ -71,14 +73,15 @@ impl Group {
         };
         let full = self.short.full();
         let moves = bits(|i| on[i] & full[i]);
-        let moved = self.means.distance::<FUSED>(&mean);
-        let means_ended = self.means.push::<FUSED>(&mean, &moves);
+        let moved = self.means.distance(isa, &mean);
+        let means_ended = self.means.push(isa, &mean, &moves);
         let ends = Ends { errors: errors_ended, values: values_ended, means: means_ended, broken: predicted.broken };
         if any(&bits(|i| ends.errors[i] | ends.values[i] | ends.means[i] | ends.broken[i])) {
             self.turn(&ends);
         }
 
-        let part = |square: f64, unit: f64| (within(square, DISTANCE_MAX * DISTANCE_MAX) as f32).sqrt() * (1.0 / unit) as f32;
+        let part =
+            |square: f64, unit: f64| (within(square, DISTANCE_MAX * DISTANCE_MAX) as f32).sqrt() * (1.0 / unit) as f32;
         let mut units = [0.0; LANES];
         for (i, units) in units.iter_mut().enumerate() {
             *units = part(only(predicted.of[i], surprise[i]), ERROR_UNIT)
@@ -91,7 +94,7 @@ impl Group {
     /// The first value of a signal says about how large its values and their means are; signals without a base, or that have
     /// left theirs for long, get one. Gives the values as the predictors are to see them.
     #[cold]
-    fn settle_in(&mut self, x: &Lanes, first: &Mask, homeless: &Mask) -> Lanes {
+    fn settle_in(&mut self, x: &Abreast, first: &Mask, homeless: &Mask) -> Abreast {
         for lane in (0..LANES).filter(|i| first[*i] != 0) {
             self.values.begin(lane, x[lane]);
             self.means.begin(lane, x[lane]);
@@ -103,7 +106,7 @@ impl Group {
             self.far_rows[lane] = 0.0;
             self.predictor.restart(lane);
         }
-        lanes(|i| (x[i] - self.centre[i]) * self.per_width[i])
+        each(|i| (x[i] - self.centre[i]) * self.per_width[i])
     }
 
     /// Blocks of the windows that are full, and what is to be done now and then.

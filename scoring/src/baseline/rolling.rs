@@ -7,7 +7,9 @@
 //! standard deviations (n - 1), has the square (n d - S)² (n - 1) / (n (n Q - S²)). So a distance costs one division
 //! and no root; the root is taken where the three signs are added up.
 
-use super::lanes::{LANES, Lanes, Mask, lanes, mask, mul_add, only};
+use crate::kernel::lanes::Isa;
+
+use super::abreast::{Abreast, LANES, Mask, each, mask, only};
 use super::{ROUNDING, TINY, WARM};
 
 /// Blocks a window is cut into: the window's true length is N to N + N / 20.
@@ -18,19 +20,19 @@ const BLOCKS: usize = 20;
 pub(super) struct Rolling {
     /// About the first number: a large offset does not eat the digits of the variance. With f32 numbers (24 bits) in f64 sums
     /// (53 bits) it may stay for good.
-    pivot: Lanes,
+    pivot: Abreast,
     /// Over the full blocks, taken anew whenever a block ends, so rounding errors never pile up.
-    settled_sum: Lanes,
-    settled_squares: Lanes,
-    settled_rows: Lanes,
-    open_sum: Lanes,
-    open_squares: Lanes,
-    open_rows: Lanes,
+    settled_sum: Abreast,
+    settled_squares: Abreast,
+    settled_rows: Abreast,
+    open_sum: Abreast,
+    open_squares: Abreast,
+    open_rows: Abreast,
     /// The square of the least deviation that counts; as of the last end of a block.
-    floor: Lanes,
+    floor: Abreast,
     block_rows: f64,
     /// Sum and squares of each full block.
-    full: Box<[[Lanes; 2]; BLOCKS]>,
+    full: Box<[[Abreast; 2]; BLOCKS]>,
     oldest: [u8; LANES],
 }
 
@@ -59,17 +61,17 @@ impl Rolling {
 
     /// Numbers in each window.
     #[inline(always)]
-    pub(super) fn rows(&self) -> Lanes {
-        lanes(|i| self.settled_rows[i] + self.open_rows[i])
+    pub(super) fn rows(&self) -> Abreast {
+        each(|i| self.settled_rows[i] + self.open_rows[i])
     }
 
     /// Adds the numbers of the lanes in `on`; gives the lanes whose block is full, for [`turn`](Self::turn).
     #[inline(always)]
-    pub(super) fn push<const FUSED: bool>(&mut self, x: &Lanes, on: &Mask) -> Mask {
-        let d = lanes(|i| only(on[i], x[i] - self.pivot[i]));
-        self.open_sum = lanes(|i| self.open_sum[i] + d[i]);
-        self.open_squares = lanes(|i| mul_add::<FUSED>(d[i], d[i], self.open_squares[i]));
-        self.open_rows = lanes(|i| self.open_rows[i] + only(on[i], 1.0));
+    pub(super) fn push<I: Isa>(&mut self, isa: I, x: &Abreast, on: &Mask) -> Mask {
+        let d = each(|i| only(on[i], x[i] - self.pivot[i]));
+        self.open_sum = each(|i| self.open_sum[i] + d[i]);
+        self.open_squares = each(|i| isa.mul_add_f64(d[i], d[i], self.open_squares[i]));
+        self.open_rows = each(|i| self.open_rows[i] + only(on[i], 1.0));
         mask(|i| self.open_rows[i] >= self.block_rows)
     }
 
@@ -90,32 +92,32 @@ impl Rolling {
 
     /// The square of how many deviations each number is away from the mean of what went before; 0 while too little did.
     #[inline(always)]
-    pub(super) fn distance<const FUSED: bool>(&self, x: &Lanes) -> Lanes {
-        let (z, _) = self.square::<FUSED>(x);
+    pub(super) fn distance<I: Isa>(&self, isa: I, x: &Abreast) -> Abreast {
+        let (z, _) = self.square(isa, x);
         z
     }
 
     /// The same of numbers above the mean; 0 for those below.
     #[inline(always)]
-    pub(super) fn excess<const FUSED: bool>(&self, x: &Lanes) -> Lanes {
-        let (z, away) = self.square::<FUSED>(x);
+    pub(super) fn excess<I: Isa>(&self, isa: I, x: &Abreast) -> Abreast {
+        let (z, away) = self.square(isa, x);
         let above = mask(|i| away[i] > 0.0);
-        lanes(|i| only(above[i], z[i]))
+        each(|i| only(above[i], z[i]))
     }
 
     /// The square, and a number with the sign of the distance.
     #[inline(always)]
-    fn square<const FUSED: bool>(&self, x: &Lanes) -> (Lanes, Lanes) {
+    fn square<I: Isa>(&self, isa: I, x: &Abreast) -> (Abreast, Abreast) {
         let n = self.rows();
-        let sum = lanes(|i| self.settled_sum[i] + self.open_sum[i]);
-        let squares = lanes(|i| self.settled_squares[i] + self.open_squares[i]);
-        let away = lanes(|i| mul_add::<FUSED>(n[i], x[i] - self.pivot[i], -sum[i]));
-        let spread = lanes(|i| n[i] * mul_add::<FUSED>(n[i], squares[i], -(sum[i] * sum[i])));
-        let least = lanes(|i| self.floor[i] * (n[i] * n[i] * (n[i] - 1.0)));
-        let spread = lanes(|i| if spread[i] > least[i] { spread[i] } else { least[i] });
-        let z = lanes(|i| away[i] * away[i] * (n[i] - 1.0) / spread[i]);
+        let sum = each(|i| self.settled_sum[i] + self.open_sum[i]);
+        let squares = each(|i| self.settled_squares[i] + self.open_squares[i]);
+        let away = each(|i| isa.mul_add_f64(n[i], x[i] - self.pivot[i], -sum[i]));
+        let spread = each(|i| n[i] * isa.mul_add_f64(n[i], squares[i], -(sum[i] * sum[i])));
+        let least = each(|i| self.floor[i] * (n[i] * n[i] * (n[i] - 1.0)));
+        let spread = each(|i| if spread[i] > least[i] { spread[i] } else { least[i] });
+        let z = each(|i| away[i] * away[i] * (n[i] - 1.0) / spread[i]);
         let enough = mask(|i| n[i] >= WARM);
-        (lanes(|i| only(enough[i], z[i])), away)
+        (each(|i| only(enough[i], z[i])), away)
     }
 
     /// Mean and sample standard deviation (n - 1) of one signal; (0, 0) when empty, deviation 0 below two numbers.

@@ -21,6 +21,9 @@ pub(crate) trait Isa: Copy {
 
     /// `a * b + c`, rounded once where the hardware can, else twice.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
+
+    /// The same in f64.
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
 }
 
 /// Arithmetic that is compiled once for each instruction set. Every function it calls on its way must be inlined.
@@ -40,6 +43,11 @@ impl Isa for Portable {
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
         a * b + c
     }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a * b + c
+    }
 }
 
 /// Vectors of 128 or 256 bits with fused multiply-add: AVX2 with FMA, NEON on 64-bit ARM.
@@ -55,6 +63,11 @@ impl Isa for Fused {
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
 }
 
 /// Vectors of 512 bits, thirty-two of them.
@@ -68,6 +81,11 @@ impl Isa for FusedWide {
 
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a.mul_add(b, c)
     }
 }

@@ -8,11 +8,11 @@
 pub(super) const LANES: usize = 4;
 
 /// One number of each signal.
-pub(super) type Lanes = [f64; LANES];
+pub(super) type Abreast = [f64; LANES];
 
 /// One number of each signal, made from its lane's index.
 #[inline(always)]
-pub(super) fn lanes(of: impl Fn(usize) -> f64) -> Lanes {
+pub(super) fn each(of: impl Fn(usize) -> f64) -> Abreast {
     let mut out = [0.0; LANES];
     for (i, out) in out.iter_mut().enumerate() {
         *out = of(i);
@@ -64,10 +64,4 @@ pub(super) fn only(mask: u64, a: f64) -> f64 {
 pub(super) fn within(x: f64, most: f64) -> f64 {
     let x = if x < most { x } else { most };
     if x > -most { x } else { -most }
-}
-
-/// `a * b + c`, in one step where the processor has one.
-#[inline(always)]
-pub(super) fn mul_add<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }

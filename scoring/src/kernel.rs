@@ -9,10 +9,22 @@
 //!   and an add round once or twice differs between machines.
 //! - **Slices that are too short are not an error while scoring**: a kernel runs the rows that fit.
 
+#[cfg(test)]
+mod cases;
+pub(crate) mod convolution;
 pub(crate) mod dense;
 pub(crate) mod elementary;
+pub(crate) mod labels;
 pub(crate) mod lanes;
+pub(crate) mod linear;
+pub(crate) mod recurrent;
+#[cfg(test)]
+mod reference;
+pub(crate) mod scale;
+pub(crate) mod scores;
 pub(crate) mod softmax;
+pub(crate) mod svm;
+pub(crate) mod trees;
 
 /// Why a kernel cannot be made of these numbers: one clear sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

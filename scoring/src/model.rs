@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use vedette_protocol::{Calibration, Digest, Manifest, ModelKind, ScoredBy, TensorSpec};
 
-use crate::engine::{BATCH_ROWS, Engine, EngineError, EngineKind, Outputs, Runner, Wanted};
+use crate::engine::{BATCH_ROWS, EngineChoice, EngineError, EngineKind, Network, Outputs, Runner, Wanted, check_size};
 use residual::{Residual, Scratch};
 
 /// Why a model can't be loaded.
@@ -55,7 +55,7 @@ enum Judge {
 pub struct Model {
     manifest: Manifest,
     by: ScoredBy,
-    engine: Engine,
+    network: Network,
     judge: Judge,
     /// Numbers of a window, and how many of them (from the start) the graph sees.
     window: usize,
@@ -72,7 +72,20 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names what was found and what was expected.
     pub fn load(manifest: &Manifest, manifest_digest: Digest, onnx: &[u8]) -> Result<Model, LoadError> {
-        Engine::check_size(onnx)?;
+        Self::load_with(manifest, manifest_digest, onnx, EngineChoice::Auto)
+    }
+
+    /// As [`load`](Self::load), with a say in which engine runs the graph.
+    ///
+    /// # Errors
+    /// [`LoadError`] names what was found and what was expected.
+    pub fn load_with(
+        manifest: &Manifest,
+        manifest_digest: Digest,
+        onnx: &[u8],
+        choice: EngineChoice,
+    ) -> Result<Model, LoadError> {
+        check_size(onnx)?;
         let found = Digest::of(onnx);
         if found != manifest.artifact.digest {
             let expected = manifest.artifact.digest;
@@ -131,9 +144,9 @@ impl Model {
         }
         let wanted: Vec<Wanted> =
             wanted.into_iter().map(|(name, numbers)| Wanted { name: name.clone(), numbers }).collect();
-        let engine = Engine::load(onnx, &manifest.input, &wanted)?;
+        let network = Network::load_as(onnx, choice, &manifest.input, &wanted)?;
         let by = ScoredBy::Model { model: manifest.model.clone(), artifact: found, manifest: manifest_digest };
-        Ok(Model { manifest: manifest.clone(), by, engine, judge, window, seen, signals })
+        Ok(Model { manifest: manifest.clone(), by, network, judge, window, seen, signals })
     }
 
     /// What the model promises and needs.
@@ -148,12 +161,12 @@ impl Model {
 
     /// Which program runs the graph.
     pub fn engine(&self) -> EngineKind {
-        EngineKind::Tract
+        self.network.engine()
     }
 
     /// Whether several windows at a time are computed in one go (else one after the other, with the same result).
     pub fn batches(&self) -> bool {
-        self.engine.batches()
+        self.network.batches()
     }
 
     /// Numbers of one window: rows times signals.
@@ -203,7 +216,7 @@ pub struct Session {
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>) -> Session {
-        let (runner, outputs) = (Runner::new(&model.engine), Outputs::new(model.engine.outputs()));
+        let (runner, outputs) = (Runner::new(&model.network), Outputs::new(model.network.outputs()));
         Session {
             model,
             runner,
@@ -251,11 +264,11 @@ impl Session {
     fn infer(&mut self, windows: &[f32]) -> bool {
         let model = &self.model;
         let ran = if model.seen == model.window {
-            self.runner.run(&model.engine, windows, &mut self.outputs)
+            self.runner.run(&model.network, windows, &mut self.outputs)
         } else {
             self.seen.clear();
             windows.chunks_exact(model.window).for_each(|w| self.seen.extend_from_slice(&w[..model.seen]));
-            self.runner.run(&model.engine, &self.seen, &mut self.outputs)
+            self.runner.run(&model.network, &self.seen, &mut self.outputs)
         };
         ran.map_err(|e| self.fault = Some(e.to_string())).is_ok()
     }
@@ -263,12 +276,12 @@ impl Session {
     /// Appends scores and contributions for `windows` from `outputs`.
     fn judge(&mut self, windows: &[f32]) {
         let (window, signals) = (self.model.window, self.model.signals);
-        let Some((first, rest)) = self.outputs.values.split_first() else { return };
+        let (first, second) = (self.outputs.floats(0), self.outputs.floats(1));
         match &self.model.judge {
             Judge::Score { contribution } => {
                 self.scores.extend_from_slice(first);
-                if let (true, Some(contributions)) = (contribution, rest.first()) {
-                    self.contributions.extend_from_slice(contributions);
+                if *contribution {
+                    self.contributions.extend_from_slice(second);
                 }
             }
             Judge::Residual { from, to, residual } => {

@@ -11,7 +11,7 @@ use super::lanes::{Block, Body, Isa, Lanes, WIDTH};
 
 pub(crate) mod tile;
 
-use tile::{Bend, Matrix};
+use tile::{Bend, Matrix, Order};
 
 /// Most numbers that packed weights may take (256 MiB): a matrix with one output grows sixteenfold when packed.
 const PACKED_MAX: usize = 1 << 26;
@@ -42,6 +42,18 @@ impl Panels {
         let mut panels = Panels::empty(inputs, outputs, matrix.len())?;
         pack_transposed(matrix, inputs, &mut panels.blocks);
         Ok(panels)
+    }
+
+    /// Numbers of a product's row.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// For bodies that multiply: no bias, not bent, in the order that the shape calls for.
+    #[inline(always)]
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        let Panels { inputs, outputs, ref blocks } = *self;
+        Matrix { inputs, outputs, blocks, bias: &[], bend: Bend::Straight, order: Order::ByShape }
     }
 
     fn empty(inputs: usize, outputs: usize, len: usize) -> Result<Self, Refused> {
@@ -137,17 +149,15 @@ impl Dense {
     /// For kernels that multiply inside a body of their own. Activations that do not bend are left to them.
     #[inline(always)]
     pub(super) fn matrix(&self) -> Matrix<'_> {
-        let Panels { inputs, outputs, ref blocks } = self.weights;
-        Matrix { inputs, outputs, blocks, bias: &self.bias, bend: self.bend }
+        Matrix { bias: &self.bias, bend: self.bend, ..self.weights.matrix() }
     }
 }
 
 /// What is done in the inner loops, and what after them.
-fn split(activation: Option<Function>) -> (Bend, Option<Function>) {
+pub(super) fn split(activation: Option<Function>) -> (Bend, Option<Function>) {
     match activation {
         None => (Bend::Straight, None),
         Some(Function::Relu) => (Bend::Relu, None),
-        Some(Function::LeakyRelu { slope }) => (Bend::Leaky { slope }, None),
         Some(function) => (Bend::Straight, Some(function)),
     }
 }
@@ -192,7 +202,7 @@ impl Product {
             RightSide::Plain => pack(outputs, right, inputs, blocks),
             RightSide::Transposed => pack_transposed(right, inputs, blocks),
         }
-        let matrix = Matrix { inputs, outputs, blocks, bias: &[], bend: Bend::Straight };
+        let matrix = Matrix { inputs, outputs, blocks, bias: &[], bend: Bend::Straight, order: Order::ByShape };
         self.lanes.run(Times { matrix: &matrix, rows, left, out });
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A kernel's arithmetic is a [`Body`]: plain loops over [`Block`]s, generic over an [`Isa`] and always inlined. [`Lanes::run`]
 //! inlines that body into a function that the compiler may fill with AVX2 or AVX-512 instructions. All `unsafe` of the kernels
-//! is here, and all of it is one claim: this code is entered only where the processor said that it has the instructions.
+//! is here, and all of it is one claim: this code is entered only where the processor said that it has the instructions (the
+//! types of [`x86`] are made nowhere but behind its two doors).
 //!
 //! Bodies never call [`f32::mul_add`] themselves: without the instruction it becomes a call into the C library, fifty times
 //! slower. [`Isa::mul_add`] is fused exactly where the hardware is.
@@ -15,15 +16,30 @@ pub(crate) const WIDTH: usize = 16;
 pub(crate) type Block = [f32; WIDTH];
 
 /// An instruction set, as a type of size zero.
+///
+/// Straight loops over blocks need nothing but [`Isa::mul_add`]: the compiler makes vectors of them. It does not do so reliably
+/// for running sums that live through a loop (measured: a convolution forty times slower when it missed), so those are held in
+/// registers by name.
 pub(crate) trait Isa: Copy {
-    /// Blocks that may be held at once as running sums without spilling to memory.
+    /// Blocks of running sums that fit the registers, with room for what is added to them.
     const SUMS: usize;
+    /// A block in registers.
+    type Held: Copy;
 
     /// `a * b + c`, rounded once where the hardware can, else twice.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
-
     /// The same in f64.
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
+    /// A block into registers.
+    fn hold(self, block: &Block) -> Self::Held;
+    /// A block out of registers.
+    fn block(self, held: Self::Held) -> Block;
+    /// `a + b`.
+    fn add(self, a: Self::Held, b: Self::Held) -> Self::Held;
+    /// `sum + factor * block`, each lane by [`Isa::mul_add`].
+    fn add_scaled(self, sum: Self::Held, factor: f32, block: &Block) -> Self::Held;
+    /// Zero where a lane is less; NaN stays.
+    fn not_below_zero(self, held: Self::Held) -> Self::Held;
 }
 
 /// Arithmetic that is compiled once for each instruction set. Every function it calls on its way must be inlined.
@@ -38,6 +54,7 @@ struct Portable;
 
 impl Isa for Portable {
     const SUMS: usize = 4;
+    type Held = Block;
 
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
@@ -48,47 +65,40 @@ impl Isa for Portable {
     fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a * b + c
     }
-}
-
-/// Vectors of 128 or 256 bits with fused multiply-add: AVX2 with FMA, NEON on 64-bit ARM.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-#[derive(Clone, Copy)]
-struct Fused;
-
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-impl Isa for Fused {
-    const SUMS: usize = 4;
 
     #[inline(always)]
-    fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn hold(self, block: &Block) -> Block {
+        *block
     }
 
     #[inline(always)]
-    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
-        a.mul_add(b, c)
+    fn block(self, held: Block) -> Block {
+        held
+    }
+
+    #[inline(always)]
+    fn add(self, mut a: Block, b: Block) -> Block {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
+    }
+
+    #[inline(always)]
+    fn add_scaled(self, mut sum: Block, factor: f32, block: &Block) -> Block {
+        sum.iter_mut().zip(block).for_each(|(sum, x)| *sum = self.mul_add(factor, *x, *sum));
+        sum
+    }
+
+    #[inline(always)]
+    fn not_below_zero(self, mut held: Block) -> Block {
+        held.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        held
     }
 }
 
-/// Vectors of 512 bits, thirty-two of them.
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-struct FusedWide;
-
-#[cfg(target_arch = "x86_64")]
-impl Isa for FusedWide {
-    const SUMS: usize = 16;
-
-    #[inline(always)]
-    fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
-
-    #[inline(always)]
-    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
-        a.mul_add(b, c)
-    }
-}
+mod x86;
 
 /// The instruction set in use. Only [`Lanes::detected`] and [`Lanes::portable`] make one, so holding one proves that the
 /// processor has the instructions.
@@ -149,13 +159,13 @@ impl Lanes {
         match self.0 {
             Set::Portable => body.run(Portable),
             #[cfg(target_arch = "aarch64")]
-            Set::Neon => body.run(Fused),
+            Set::Neon => body.run(neon::Neon),
             // SAFETY: only `best` makes this value, after the processor said that it has AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => unsafe { run_avx2(body) },
+            Set::Avx2 => unsafe { x86::run_avx2(body) },
             // SAFETY: only `best` makes this value, after the processor said that it has these parts of AVX-512, AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => unsafe { run_avx512(body) },
+            Set::Avx512 => unsafe { x86::run_avx512(body) },
         }
     }
 
@@ -171,18 +181,6 @@ impl Lanes {
             Set::Avx512 => "avx512",
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2<B: Body>(body: B) {
-    body.run(Fused);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-fn run_avx512<B: Body>(body: B) {
-    body.run(FusedWide);
 }
 
 /// For tests that hold the portable path against the detected one.

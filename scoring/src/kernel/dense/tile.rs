@@ -1,6 +1,5 @@
 //! The inner loops of matrix products: tiles of rows and panels whose sums stay in registers.
 
-use super::super::elementary::approximate::at_least;
 use super::super::lanes::{Block, Isa, WIDTH};
 use super::{PARTED_INPUTS_MIN, PARTED_PANELS_MAX, PARTS};
 
@@ -14,14 +13,19 @@ pub(crate) enum Bend {
     Straight,
     /// Below zero they become zero.
     Relu,
-    /// Below zero they are multiplied.
-    Leaky {
-        /// By this.
-        slope: f32,
-    },
+}
+
+/// In which order a product's sums are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One sum over all inputs.
+    Whole,
+    /// One sum, or [`PARTS`] of them where inputs are many and outputs few: decided by the shape.
+    ByShape,
 }
 
 /// The right side of a product, in panels.
+#[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
@@ -30,6 +34,7 @@ pub(crate) struct Matrix<'a> {
     /// A block for each panel, or nothing for zeros.
     pub(crate) bias: &'a [Block],
     pub(crate) bend: Bend,
+    pub(crate) order: Order,
 }
 
 impl Matrix<'_> {
@@ -41,17 +46,21 @@ impl Matrix<'_> {
     /// Decided by the shape alone: the same for one row and for many.
     #[inline(always)]
     fn is_parted(&self) -> bool {
-        self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
+        self.order == Order::ByShape && self.inputs >= PARTED_INPUTS_MIN && self.panels() <= PARTED_PANELS_MAX
     }
 
     #[inline(always)]
     fn column<const P: usize>(&self, panel: usize) -> [&[Block]; P] {
-        std::array::from_fn(|p| &self.blocks[(panel + p) * self.inputs..][..self.inputs])
+        cut(&self.blocks[panel * self.inputs..], self.inputs)
     }
 
     #[inline(always)]
     fn start<const P: usize>(&self, panel: usize) -> [Block; P] {
-        std::array::from_fn(|p| self.bias.get(panel + p).copied().unwrap_or([0.0; WIDTH]))
+        let mut start = [[0.0; WIDTH]; P];
+        for (start, bias) in start.iter_mut().zip(self.bias.get(panel..).unwrap_or_default()) {
+            *start = *bias;
+        }
+        start
     }
 }
 
@@ -104,14 +113,25 @@ fn down<I: Isa, const R: usize, const P: usize>(
 ) {
     let (columns, start) = (matrix.column(panel), matrix.start(panel));
     for row in (0..rows).step_by(R) {
-        let rows = std::array::from_fn(|r| &input[(row + r) * matrix.inputs..][..matrix.inputs]);
+        let rows = cut::<f32, R>(&input[row * matrix.inputs..], matrix.inputs);
         let sums = if matrix.is_parted() {
             parts_in_turn::<I, R, P>(isa, rows, columns, start)
         } else {
-            sums::<I, R, P>(isa, rows, columns, start)
+            held_sums::<I, R, P>(isa, rows, columns, [start; R])
         };
-        store(matrix, panel, &sums, &mut out[row * matrix.outputs..]);
+        store(isa, matrix, panel, sums, &mut out[row * matrix.outputs..]);
     }
+}
+
+/// N consecutive slices of `len`. A loop, because `array::from_fn` is not always inlined, and what is not inlined here is not
+/// compiled for the instruction set.
+#[inline(always)]
+pub(crate) fn cut<T, const N: usize>(numbers: &[T], len: usize) -> [&[T]; N] {
+    let mut slices: [&[T]; N] = [&[]; N];
+    for (n, slice) in slices.iter_mut().enumerate() {
+        *slice = &numbers[n * len..][..len];
+    }
+    slices
 }
 
 /// One row: several panels at once, so that the sums need not wait for each other.
@@ -120,49 +140,79 @@ fn flat<I: Isa>(isa: I, matrix: &Matrix<'_>, row: &[f32], out: &mut [f32]) {
     if matrix.is_parted() {
         for panel in 0..matrix.panels() {
             let sums = parts_at_once(isa, row, matrix.column::<1>(panel)[0], matrix.start::<1>(panel)[0]);
-            store(matrix, panel, &[[sums]], out);
+            store(isa, matrix, panel, [[sums]], out);
         }
         return;
     }
     let mut panel = 0;
     while panel + 4 <= matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 4>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        let sums = held_sums::<I, 1, 4>(isa, [row], matrix.column(panel), [matrix.start(panel)]);
+        store(isa, matrix, panel, sums, out);
         panel += 4;
     }
     if panel + 2 <= matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 2>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        let sums = held_sums::<I, 1, 2>(isa, [row], matrix.column(panel), [matrix.start(panel)]);
+        store(isa, matrix, panel, sums, out);
         panel += 2;
     }
     if panel < matrix.panels() {
-        store(matrix, panel, &sums::<I, 1, 1>(isa, [row], matrix.column(panel), matrix.start(panel)), out);
+        let sums = held_sums::<I, 1, 1>(isa, [row], matrix.column(panel), [matrix.start(panel)]);
+        store(isa, matrix, panel, sums, out);
     }
 }
 
 /// Running sums of R rows by P panels. All slices are of one length.
 #[inline(always)]
-fn sums<I: Isa, const R: usize, const P: usize>(
+pub(crate) fn sums<I: Isa, const R: usize, const P: usize>(
     isa: I,
     rows: [&[f32]; R],
     columns: [&[Block]; P],
-    start: [Block; P],
+    start: [[Block; P]; R],
 ) -> [[Block; P]; R] {
-    let mut sums = [start; R];
+    taken(isa, held_sums(isa, rows, columns, start))
+}
+
+#[inline(always)]
+fn held_sums<I: Isa, const R: usize, const P: usize>(
+    isa: I,
+    rows: [&[f32]; R],
+    columns: [&[Block]; P],
+    start: [[Block; P]; R],
+) -> [[I::Held; P]; R] {
+    let mut sums = held(isa, &start);
     for input in 0..rows[0].len() {
         for p in 0..P {
             let weights = &columns[p][input];
             for r in 0..R {
-                add_scaled(isa, &mut sums[r][p], rows[r][input], weights);
+                sums[r][p] = isa.add_scaled(sums[r][p], rows[r][input], weights);
             }
         }
     }
     sums
 }
 
+/// Blocks into registers.
 #[inline(always)]
-fn add_scaled<I: Isa>(isa: I, sum: &mut Block, factor: f32, block: &Block) {
-    for (sum, x) in sum.iter_mut().zip(block) {
-        *sum = isa.mul_add(factor, *x, *sum);
+pub(crate) fn held<I: Isa, const R: usize, const P: usize>(isa: I, blocks: &[[Block; P]; R]) -> [[I::Held; P]; R] {
+    let mut held = [[isa.hold(&[0.0; WIDTH]); P]; R];
+    for r in 0..R {
+        for p in 0..P {
+            held[r][p] = isa.hold(&blocks[r][p]);
+        }
     }
+    held
+}
+
+/// Blocks out of registers.
+#[inline(always)]
+pub(crate) fn taken<I: Isa, const R: usize, const P: usize>(isa: I, held: [[I::Held; P]; R]) -> [[Block; P]; R] {
+    let mut blocks = [[[0.0; WIDTH]; P]; R];
+    for r in 0..R {
+        for p in 0..P {
+            blocks[r][p] = isa.block(held[r][p]);
+        }
+    }
+    blocks
 }
 
 /// [`PARTS`] sums over consecutive parts of the inputs, one part after another. The last part takes what is left over.
@@ -172,15 +222,18 @@ fn parts_in_turn<I: Isa, const R: usize, const P: usize>(
     rows: [&[f32]; R],
     columns: [&[Block]; P],
     start: [Block; P],
-) -> [[Block; P]; R] {
+) -> [[I::Held; P]; R] {
     let len = rows[0].len() / PARTS;
-    let mut total = sums(isa, rows.map(|r| &r[..len]), columns.map(|c| &c[..len]), start);
+    let mut total = held_sums(isa, rows.map(|r| &r[..len]), columns.map(|c| &c[..len]), [start; R]);
     for part in 1..PARTS {
         let end = if part + 1 == PARTS { rows[0].len() } else { (part + 1) * len };
         let range = part * len..end;
-        let more = sums(isa, rows.map(|r| &r[range.clone()]), columns.map(|c| &c[range.clone()]), [[0.0; WIDTH]; P]);
-        for (total, more) in total.as_flattened_mut().iter_mut().zip(more.as_flattened()) {
-            add(total, more);
+        let (rows, columns) = (rows.map(|r| &r[range.clone()]), columns.map(|c| &c[range.clone()]));
+        let more = held_sums(isa, rows, columns, [[[0.0; WIDTH]; P]; R]);
+        for r in 0..R {
+            for p in 0..P {
+                total[r][p] = isa.add(total[r][p], more[r][p]);
+            }
         }
     }
     total
@@ -188,41 +241,39 @@ fn parts_in_turn<I: Isa, const R: usize, const P: usize>(
 
 /// The same sums as [`parts_in_turn`], to the bit, side by side.
 #[inline(always)]
-fn parts_at_once<I: Isa>(isa: I, row: &[f32], column: &[Block], start: Block) -> Block {
+fn parts_at_once<I: Isa>(isa: I, row: &[f32], column: &[Block], start: Block) -> I::Held {
     let len = row.len() / PARTS;
-    let rows: [&[f32]; PARTS] = std::array::from_fn(|part| &row[part * len..][..len]);
-    let columns: [&[Block]; PARTS] = std::array::from_fn(|part| &column[part * len..][..len]);
-    let mut sums = [[0.0; WIDTH]; PARTS];
-    sums[0] = start;
+    let (rows, columns) = (cut::<f32, PARTS>(row, len), cut::<Block, PARTS>(column, len));
+    let mut sums = [isa.hold(&[0.0; WIDTH]); PARTS];
+    sums[0] = isa.hold(&start);
     for input in 0..len {
         for part in 0..PARTS {
-            add_scaled(isa, &mut sums[part], rows[part][input], &columns[part][input]);
+            sums[part] = isa.add_scaled(sums[part], rows[part][input], &columns[part][input]);
         }
     }
     for (x, block) in row[PARTS * len..].iter().zip(&column[PARTS * len..]) {
-        add_scaled(isa, &mut sums[PARTS - 1], *x, block);
+        sums[PARTS - 1] = isa.add_scaled(sums[PARTS - 1], *x, block);
     }
     let mut total = sums[0];
     for more in &sums[1..] {
-        add(&mut total, more);
+        total = isa.add(total, *more);
     }
     total
 }
 
-#[inline(always)]
-fn add(total: &mut Block, more: &Block) {
-    for (total, more) in total.iter_mut().zip(more) {
-        *total += more;
-    }
-}
-
 /// Writes a tile to its place in the rows of `out`, bent.
 #[inline(always)]
-fn store<const R: usize, const P: usize>(matrix: &Matrix<'_>, panel: usize, sums: &[[Block; P]; R], out: &mut [f32]) {
-    for (r, row) in sums.iter().enumerate() {
+fn store<I: Isa, const R: usize, const P: usize>(
+    isa: I,
+    matrix: &Matrix<'_>,
+    panel: usize,
+    sums: [[I::Held; P]; R],
+    out: &mut [f32],
+) {
+    for r in 0..R {
         let out = &mut out[r * matrix.outputs..][..matrix.outputs];
-        for (p, block) in row.iter().enumerate() {
-            let bent = bend(matrix.bend, block);
+        for p in 0..P {
+            let bent = bend(isa, matrix.bend, sums[r][p]);
             let place = &mut out[(panel + p) * WIDTH..];
             match place.first_chunk_mut() {
                 Some(whole) => *whole = bent,
@@ -232,13 +283,11 @@ fn store<const R: usize, const P: usize>(matrix: &Matrix<'_>, panel: usize, sums
     }
 }
 
+/// A block of sums out of registers, bent.
 #[inline(always)]
-fn bend(bend: Bend, block: &Block) -> Block {
-    let mut out = *block;
+pub(crate) fn bend<I: Isa>(isa: I, bend: Bend, held: I::Held) -> Block {
     match bend {
-        Bend::Straight => {}
-        Bend::Relu => out.iter_mut().for_each(|x| *x = at_least(*x, 0.0)),
-        Bend::Leaky { slope } => out.iter_mut().for_each(|x| *x = if *x < 0.0 { slope * *x } else { *x }),
+        Bend::Straight => isa.block(held),
+        Bend::Relu => isa.block(isa.not_below_zero(held)),
     }
-    out
 }

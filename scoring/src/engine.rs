@@ -43,7 +43,9 @@ pub enum EngineError {
         limit: usize,
     },
     /// Rules that were written after this program.
-    #[error("the graph uses operator set {found} of {domain}, this program knows sets up to {known}; export it for an older one")]
+    #[error(
+        "the graph uses operator set {found} of {domain}, this program knows sets up to {known}; export it for an older one"
+    )]
     NewerOperators {
         /// Whose operators.
         domain: String,

@@ -41,5 +41,5 @@ pub use engine::{
 };
 pub use features::ContractMismatch;
 pub use model::{LoadError, Model, Session};
-pub use sample::{Sample, Schema, SchemaError};
-pub use scorer::{FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};
+pub use sample::{Rows, Sample, Schema, SchemaError};
+pub use scorer::{Explain, FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};

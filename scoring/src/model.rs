@@ -6,14 +6,14 @@
 //! gets that, and must not look at the last row.) A *score* graph sees all rows and gives one number, and
 //! perhaps one contribution per signal.
 
+mod residual;
+
 use std::sync::Arc;
 
 use vedette_protocol::{Calibration, Digest, Manifest, ModelKind, ScoredBy, TensorSpec};
 
 use crate::engine::{BATCH_ROWS, EngineChoice, EngineError, EngineKind, Network, Outputs, Runner, Wanted, check_size};
-
-/// A residual this many times the calibration's counts as this many times.
-const RESIDUAL_MAX: f64 = 1e4;
+use residual::{Residual, Scratch};
 
 /// Why a model can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum LoadError {
 #[derive(Clone, Debug)]
 enum Judge {
     /// Squared error per signal against the rows `from..to` of the window, over calibration residuals.
-    Residual { from: usize, to: usize, calibration: Box<[f64]> },
+    Residual { from: usize, to: usize, residual: Residual },
     /// The graph says.
     Score { contribution: bool },
 }
@@ -135,13 +135,12 @@ impl Model {
                 seen / signals.max(1)
             )));
         }
-        if let Judge::Residual { calibration, .. } = &judge
-            && calibration.len() != signals
+        let residuals = manifest.calibration.residual.len();
+        if let Judge::Residual { .. } = &judge
+            && residuals != 0
+            && residuals != signals
         {
-            return Err(contradiction(format!(
-                "calibration has {} residuals for {signals} signals",
-                calibration.len()
-            )));
+            return Err(contradiction(format!("calibration has {residuals} residuals for {signals} signals")));
         }
         let wanted: Vec<Wanted> =
             wanted.into_iter().map(|(name, numbers)| Wanted { name: name.clone(), numbers }).collect();
@@ -197,7 +196,7 @@ fn residual_judge(from: usize, to: usize, signals: usize, calibration: &Calibrat
     if residuals.is_empty() {
         residuals = vec![1.0; signals];
     }
-    Judge::Residual { from, to, calibration: residuals.into() }
+    Judge::Residual { from, to, residual: Residual::new(to - from, &residuals) }
 }
 
 /// One thread's use of a [`Model`]: keeps the engine's state and all buffers.
@@ -210,6 +209,7 @@ pub struct Session {
     seen: Vec<f32>,
     scores: Vec<f32>,
     contributions: Vec<f32>,
+    scratch: Scratch,
     fault: Option<String>,
 }
 
@@ -217,7 +217,16 @@ impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>) -> Session {
         let (runner, outputs) = (Runner::new(&model.network), Outputs::new(model.network.outputs()));
-        Session { model, runner, outputs, seen: Vec::new(), scores: Vec::new(), contributions: Vec::new(), fault: None }
+        Session {
+            model,
+            runner,
+            outputs,
+            seen: Vec::new(),
+            scores: Vec::new(),
+            contributions: Vec::new(),
+            scratch: Scratch::default(),
+            fault: None,
+        }
     }
 
     /// The row scores, before smoothing, of 1 to [`BATCH_ROWS`] whole windows (more are ignored), NaN where the model failed.
@@ -275,18 +284,12 @@ impl Session {
                     self.contributions.extend_from_slice(second);
                 }
             }
-            Judge::Residual { from, to, calibration } => {
+            Judge::Residual { from, to, residual } => {
                 let answers = first.len() / (windows.len() / window);
                 for (window, answer) in windows.chunks_exact(window).zip(first.chunks_exact(answers)) {
                     let truth = &window[from * signals..to * signals];
                     let answer = &answer[answer.len() - truth.len()..];
-                    let mut sum = 0.0;
-                    for (i, usual) in calibration.iter().enumerate() {
-                        let residual = mean_square(truth, answer, i, signals) / usual;
-                        sum += residual.min(RESIDUAL_MAX) + nan_guard(residual);
-                        self.contributions.push(residual as f32);
-                    }
-                    self.scores.push((sum / signals as f64).ln_1p() as f32);
+                    self.scores.push(residual.score(truth, answer, &mut self.scratch, &mut self.contributions));
                 }
             }
         }
@@ -312,15 +315,4 @@ impl Session {
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
-}
-
-fn mean_square(truth: &[f32], answer: &[f32], signal: usize, signals: usize) -> f64 {
-    let of = |numbers: &[f32], row: usize| f64::from(numbers[row * signals + signal]);
-    let rows = truth.len() / signals;
-    (0..rows).map(|row| (of(truth, row) - of(answer, row)).powi(2)).sum::<f64>() / rows as f64
-}
-
-/// NaN and infinity survive into the sum, although `f64::min` would swallow them: they are a fault, not a large residual.
-fn nan_guard(residual: f64) -> f64 {
-    if residual.is_finite() { 0.0 } else { f64::NAN }
 }

@@ -28,6 +28,8 @@ pub(crate) trait Isa: Copy {
 
     /// `a * b + c`, rounded once where the hardware can, else twice.
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32;
+    /// The same in f64.
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64;
     /// A block into registers.
     fn hold(self, block: &Block) -> Self::Held;
     /// A block out of registers.
@@ -56,6 +58,11 @@ impl Isa for Portable {
 
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a * b + c
     }
 

@@ -242,10 +242,10 @@ impl Builder {
             draft.kernel.settle().map_err(|e| Unfit::Refused(e.to_string()))?;
             let inputs = draft.inputs.iter().map(|(s, numbers)| Operand { place: place(*s), numbers: *numbers });
             let inputs = inputs.collect();
-            let outputs = draft.outputs.iter().map(|m| Operand {
-                place: Place::Buffer(places.of[*m]),
-                numbers: self.made[*m].numbers,
-            });
+            let outputs = draft
+                .outputs
+                .iter()
+                .map(|m| Operand { place: Place::Buffer(places.of[*m]), numbers: self.made[*m].numbers });
             steps.push(Step { kernel: draft.kernel, inputs, outputs: outputs.collect() });
         }
         let mut results = Vec::new();

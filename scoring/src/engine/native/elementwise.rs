@@ -114,9 +114,27 @@ impl Math {
             Math::Round => x.round_ties_even(),
             Math::Sign => f64::from(i8::from(x > 0.0) - i8::from(x < 0.0)),
             Math::Erf => erf(x),
-            Math::Relu => if x < 0.0 { 0.0 } else { x },
-            Math::Leaky(slope) => if x < 0.0 { x * f64::from(slope) } else { x },
-            Math::Elu(factor) => if x < 0.0 { f64::from(factor) * x.exp_m1() } else { x },
+            Math::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
+            Math::Leaky(slope) => {
+                if x < 0.0 {
+                    x * f64::from(slope)
+                } else {
+                    x
+                }
+            }
+            Math::Elu(factor) => {
+                if x < 0.0 {
+                    f64::from(factor) * x.exp_m1()
+                } else {
+                    x
+                }
+            }
             Math::Selu(alpha, gamma) => f64::from(gamma) * if x > 0.0 { x } else { f64::from(alpha) * x.exp_m1() },
             Math::Celu(alpha) => {
                 let alpha = f64::from(alpha);
@@ -137,7 +155,15 @@ impl Math {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
                 0.5 * x * (1.0 + inner.tanh())
             }
-            Math::Clip(low, high) => if x < low { low } else if x > high { high } else { x },
+            Math::Clip(low, high) => {
+                if x < low {
+                    low
+                } else if x > high {
+                    high
+                } else {
+                    x
+                }
+            }
             Math::Power(exponent) => x.powf(f64::from(exponent)),
             Math::Not => f64::from(u8::from(x == 0.0)),
             Math::IsNan => f64::from(u8::from(x.is_nan())),
@@ -173,7 +199,8 @@ impl Math {
 /// Abramowitz and Stegun, formula 7.1.26: 1.5e-7 at most beside the truth.
 fn erf(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());
-    let series = t * (0.254_829_592 + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
+    let series =
+        t * (0.254_829_592 + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
     (1.0 - series * (-x * x).exp()).copysign(x)
 }
 

@@ -18,8 +18,28 @@ use super::operators;
 const TREES_MIN: usize = 2;
 /// What may stand between a tree and the sum: each number of its result depends on one number of the tree's.
 const BETWEEN: [&str; 22] = [
-    "Cast", "LabelEncoder", "Reshape", "Identity", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Not",
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Log", "Exp", "Neg", "Abs", "Sqrt", "Pow",
+    "Cast",
+    "LabelEncoder",
+    "Reshape",
+    "Identity",
+    "Equal",
+    "Greater",
+    "Less",
+    "GreaterOrEqual",
+    "LessOrEqual",
+    "Not",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Max",
+    "Min",
+    "Log",
+    "Exp",
+    "Neg",
+    "Abs",
+    "Sqrt",
+    "Pow",
 ];
 
 /// A sum of trees that one step can do.

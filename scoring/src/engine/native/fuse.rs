@@ -63,12 +63,7 @@ fn take_up(drafts: &mut Vec<Draft>, constants: &mut [Values], made: &[Buffer], k
 }
 
 /// What `draft` does to the result of one step, if it is something that a product can do itself.
-fn taken<'c>(
-    draft: &Draft,
-    constants: &'c [Values],
-    made: &[Buffer],
-    uses: &[usize],
-) -> Option<(usize, Behind<'c>)> {
+fn taken<'c>(draft: &Draft, constants: &'c [Values], made: &[Buffer], uses: &[usize]) -> Option<(usize, Behind<'c>)> {
     let alone = |source: Source| match source {
         Source::Made(m) => (uses[m] == 1 && made[m].numbers == made[*draft.outputs.first()?].numbers).then_some(m),
         Source::Input | Source::Constant(_) => None,

@@ -22,7 +22,11 @@ pub(super) struct Dense {
 #[derive(Debug)]
 enum State {
     /// May still take up what stands behind it.
-    Open { weights: Panels, bias: Option<Box<[f32]>>, activation: Option<Function> },
+    Open {
+        weights: Panels,
+        bias: Option<Box<[f32]>>,
+        activation: Option<Function>,
+    },
     Settled(dense::Dense),
     /// It could not be settled, and its graph is refused.
     Spoilt,

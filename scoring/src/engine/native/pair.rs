@@ -103,11 +103,29 @@ impl Number for f32 {
             Binary::Mul => a * b,
             Binary::Div => a / b,
             Binary::Pow => power(a, b),
-            Binary::Min => if b < a || b.is_nan() { b } else { a },
-            Binary::Max => if b > a || b.is_nan() { b } else { a },
+            Binary::Min => {
+                if b < a || b.is_nan() {
+                    b
+                } else {
+                    a
+                }
+            }
+            Binary::Max => {
+                if b > a || b.is_nan() {
+                    b
+                } else {
+                    a
+                }
+            }
             Binary::Mod => a - b * (a / b).floor(),
             Binary::Fmod => a % b,
-            Binary::Prelu => if a < 0.0 { a * b } else { a },
+            Binary::Prelu => {
+                if a < 0.0 {
+                    a * b
+                } else {
+                    a
+                }
+            }
         }
     }
 
@@ -136,11 +154,29 @@ impl Number for f64 {
             Binary::Mul => a * b,
             Binary::Div => a / b,
             Binary::Pow => a.powf(b),
-            Binary::Min => if b < a || b.is_nan() { b } else { a },
-            Binary::Max => if b > a || b.is_nan() { b } else { a },
+            Binary::Min => {
+                if b < a || b.is_nan() {
+                    b
+                } else {
+                    a
+                }
+            }
+            Binary::Max => {
+                if b > a || b.is_nan() {
+                    b
+                } else {
+                    a
+                }
+            }
             Binary::Mod => a - b * (a / b).floor(),
             Binary::Fmod => a % b,
-            Binary::Prelu => if a < 0.0 { a * b } else { a },
+            Binary::Prelu => {
+                if a < 0.0 {
+                    a * b
+                } else {
+                    a
+                }
+            }
         }
     }
 
@@ -156,7 +192,13 @@ impl Number for i64 {
             Binary::Add => a.wrapping_add(b),
             Binary::Sub => a.wrapping_sub(b),
             Binary::Mul => a.wrapping_mul(b),
-            Binary::Div => if b == 0 { 0 } else { a.wrapping_div(b) },
+            Binary::Div => {
+                if b == 0 {
+                    0
+                } else {
+                    a.wrapping_div(b)
+                }
+            }
             Binary::Pow => (a as f64).powf(b as f64) as i64,
             Binary::Min => a.min(b),
             Binary::Max => a.max(b),
@@ -164,8 +206,20 @@ impl Number for i64 {
                 let rest = if b == 0 { 0 } else { a.wrapping_rem(b) };
                 if rest != 0 && (rest < 0) != (b < 0) { rest.wrapping_add(b) } else { rest }
             }
-            Binary::Fmod => if b == 0 { 0 } else { a.wrapping_rem(b) },
-            Binary::Prelu => if a < 0 { a.wrapping_mul(b) } else { a },
+            Binary::Fmod => {
+                if b == 0 {
+                    0
+                } else {
+                    a.wrapping_rem(b)
+                }
+            }
+            Binary::Prelu => {
+                if a < 0 {
+                    a.wrapping_mul(b)
+                } else {
+                    a
+                }
+            }
         }
     }
 

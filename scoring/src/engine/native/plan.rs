@@ -273,8 +273,7 @@ impl Runner {
     fn hand_over(&self, plan: &Plan, result: &Result, row: &[f32], into: &mut Numbers) {
         let rows = row.len() / plan.row;
         let operands = [result.operand];
-        let inputs =
-            Inputs { rows, operands: &operands, constants: &plan.constants, buffers: &self.buffers, row };
+        let inputs = Inputs { rows, operands: &operands, constants: &plan.constants, buffers: &self.buffers, row };
         // A constant is the same for each row.
         let times = if matches!(result.operand.place, Place::Constant(_)) { rows } else { 1 };
         for _ in 0..times {

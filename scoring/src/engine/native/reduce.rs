@@ -141,21 +141,28 @@ impl Reduce {
         for i in 0..all / length {
             let first = i / inner * length * inner + i % inner;
             let column = x.clone().skip(first).step_by(inner).take(length);
-            put(i, match self.fold {
-                Fold::Sum => column.sum(),
-                Fold::Mean => column.sum::<f64>() / length as f64,
-                Fold::SumOfSquares => column.map(|x| x * x).sum(),
-                Fold::SumOfAbsolutes => column.map(f64::abs).sum(),
-                Fold::Root => column.map(|x| x * x).sum::<f64>().sqrt(),
-                Fold::LogOfSum => column.sum::<f64>().ln(),
-                Fold::Max => column.fold(f64::NEG_INFINITY, f64::max),
-                Fold::Min => column.fold(f64::INFINITY, f64::min),
-                Fold::Product => column.product(),
-                Fold::LogOfSumOfExps => {
-                    let shift = column.clone().fold(f64::NEG_INFINITY, f64::max);
-                    if shift.is_finite() { shift + column.map(|x| (x - shift).exp()).sum::<f64>().ln() } else { shift }
-                }
-            });
+            put(
+                i,
+                match self.fold {
+                    Fold::Sum => column.sum(),
+                    Fold::Mean => column.sum::<f64>() / length as f64,
+                    Fold::SumOfSquares => column.map(|x| x * x).sum(),
+                    Fold::SumOfAbsolutes => column.map(f64::abs).sum(),
+                    Fold::Root => column.map(|x| x * x).sum::<f64>().sqrt(),
+                    Fold::LogOfSum => column.sum::<f64>().ln(),
+                    Fold::Max => column.fold(f64::NEG_INFINITY, f64::max),
+                    Fold::Min => column.fold(f64::INFINITY, f64::min),
+                    Fold::Product => column.product(),
+                    Fold::LogOfSumOfExps => {
+                        let shift = column.clone().fold(f64::NEG_INFINITY, f64::max);
+                        if shift.is_finite() {
+                            shift + column.map(|x| (x - shift).exp()).sum::<f64>().ln()
+                        } else {
+                            shift
+                        }
+                    }
+                },
+            );
         }
     }
 

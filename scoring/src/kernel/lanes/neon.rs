@@ -19,6 +19,11 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
     fn hold(self, block: &Block) -> [float32x4_t; 4] {
         // SAFETY: both are sixteen f32 without gaps, and any bits are both.
         unsafe { transmute::<Block, [float32x4_t; 4]>(*block) }

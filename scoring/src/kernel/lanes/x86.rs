@@ -36,6 +36,11 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
     fn hold(self, block: &Block) -> [__m256; 2] {
         // SAFETY: both are sixteen f32 without gaps, and any bits are both.
         unsafe { transmute::<Block, [__m256; 2]>(*block) }
@@ -77,6 +82,11 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn mul_add_f64(self, a: f64, b: f64, c: f64) -> f64 {
         a.mul_add(b, c)
     }
 

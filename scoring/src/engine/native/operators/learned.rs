@@ -8,14 +8,10 @@ use crate::engine::native::learned::{Learned, Learner};
 use crate::engine::native::pair::{Binary, What};
 use crate::engine::native::plan::Kernel;
 use crate::kernel::labels::{Entries, LabelEncoder, Labels, OneHotEncoder};
-use crate::kernel::linear::{
-    LinearClassifier, LinearClassifierAttributes, LinearRegressor, LinearRegressorAttributes,
-};
+use crate::kernel::linear::{LinearClassifier, LinearClassifierAttributes, LinearRegressor, LinearRegressorAttributes};
 use crate::kernel::scale::{Binarizer, Imputer, Norm, Normalizer};
 use crate::kernel::scores::Transform;
-use crate::kernel::svm::{
-    KernelType, SvmClassifier, SvmClassifierAttributes, SvmRegressor, SvmRegressorAttributes,
-};
+use crate::kernel::svm::{KernelType, SvmClassifier, SvmClassifierAttributes, SvmRegressor, SvmRegressorAttributes};
 
 use super::arithmetic::meet;
 use super::shuffle::{joined, looked_up, taken};
@@ -230,7 +226,8 @@ pub(super) fn one_hot_encoder(builder: &mut Builder, at: &At<'_>) -> Result<Vec<
     if !matches!(x.kind, Kind::F32 | Kind::I64) {
         return Err(at.unsupported(&format!("takes numbers of kind {:?}", x.kind)));
     }
-    let model = OneHotEncoder::new(&Entries::Ints(ints(at, "cats_int64s")?)).map_err(|e| at.unsupported(&e.to_string()))?;
+    let model =
+        OneHotEncoder::new(&Entries::Ints(ints(at, "cats_int64s")?)).map_err(|e| at.unsupported(&e.to_string()))?;
     let mut shape = x.shape.to_vec();
     shape.push(model.categories());
     Builder::room(&shape)?;

@@ -83,10 +83,10 @@ fn multiplied(builder: &mut Builder, at: &At<'_>, a: &Slot, b: &Slot) -> Result<
         return builder.emit_one(Kernel::Dense(dense), &[a], a.kind, &shape);
     }
     let (lefts, rights) = (places(left_batch, &batch), places(right_batch, &batch));
-    let meetings = lefts.iter().zip(&rights).map(|(l, r)| Meeting {
-        left: *l as usize * lines * inner,
-        right: *r as usize * inner * columns,
-    });
+    let meetings = lefts
+        .iter()
+        .zip(&rights)
+        .map(|(l, r)| Meeting { left: *l as usize * lines * inner, right: *r as usize * inner * columns });
     let numbers = |slot: &Slot| if matches!(slot.source, Source::Constant(_)) { 0 } else { slot.numbers() };
     let (lines, inner, columns) = (*lines, *inner, *columns);
     let kernel = Product::kernel(inner, columns).map_err(|e| at.refused(&e.to_string()))?;

@@ -201,7 +201,8 @@ pub(super) fn tile(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfi
     let x = at.input(0)?.clone();
     let times = at.known_ints(builder, 1)?.ok_or_else(|| at.refused("says not how often"))?;
     let times: Option<Vec<usize>> = times.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let times = times.filter(|t| t.len() == x.shape.len()).ok_or_else(|| at.refused("repeats other axes than it has"))?;
+    let times =
+        times.filter(|t| t.len() == x.shape.len()).ok_or_else(|| at.refused("repeats other axes than it has"))?;
     let sizes: Option<Vec<usize>> = x.shape.iter().zip(&times).map(|(s, t)| s.checked_mul(*t)).collect();
     let sizes = sizes.ok_or_else(|| at.refused("repeats more often than can be counted"))?;
     Builder::room(&sizes)?;
@@ -307,10 +308,7 @@ pub(super) fn joined(builder: &mut Builder, at: &At<'_>, all: &[&Slot], axis: us
         let seen = along(&slot.shape, axis);
         shape[axis] = shape[axis].saturating_add(seen.length);
         if seen.length > 0 {
-            parts.push(Part {
-                length: seen.length * seen.inner,
-                constant: matches!(slot.source, Source::Constant(_)),
-            });
+            parts.push(Part { length: seen.length * seen.inner, constant: matches!(slot.source, Source::Constant(_)) });
             inputs.push(*slot);
         }
     }

@@ -25,7 +25,9 @@ fn floats(at: &At<'_>, tensor: &Tensor, narrow: fn(f64) -> f32) -> Result<Vec<f3
     match &tensor.values {
         Values::F32(list) => Ok(list.clone()),
         Values::F64(list) => Ok(list.iter().map(|n| narrow(*n)).collect()),
-        Values::I64(_) | Values::U8(_) | Values::I8(_) | Values::Text(_) => Err(at.refused("has no numbers in a tensor")),
+        Values::I64(_) | Values::U8(_) | Values::I8(_) | Values::Text(_) => {
+            Err(at.refused("has no numbers in a tensor"))
+        }
     }
 }
 

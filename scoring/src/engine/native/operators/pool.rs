@@ -4,10 +4,11 @@ use crate::engine::graph::{Attribute, Graph, Kind, Values};
 use crate::engine::native::Unfit;
 use crate::engine::native::attributes::At;
 use crate::engine::native::build::{Builder, Slot};
+use crate::engine::native::distance::Distances;
 use crate::engine::native::movement::{NOWHERE, Pick};
 use crate::engine::native::pair::{Binary, What};
 use crate::engine::native::plan::Kernel;
-use crate::engine::native::reduce::{Along, Distances, Fold, Normalise, Reduce};
+use crate::engine::native::reduce::{Along, Fold, Normalise, Reduce};
 
 use super::arithmetic::meet;
 use super::reduce::along;
@@ -68,7 +69,8 @@ pub(super) fn pool(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfi
         (at < *length).then_some(at)
     };
     let one = |line: usize| {
-        (0..places).flat_map(move |p| (0..kernel).map(move |k| position(p, k).map_or(NOWHERE, |i| (line * length + i) as u32)))
+        (0..places)
+            .flat_map(move |p| (0..kernel).map(move |k| position(p, k).map_or(NOWHERE, |i| (line * length + i) as u32)))
     };
     let list: Vec<u32> = (0..batch * channels).flat_map(one).collect();
     let is_mean = at.node.operator == "AveragePool";

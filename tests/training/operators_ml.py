@@ -82,7 +82,8 @@ def rows(missing=False, whole=False):
 
 
 def trees(count, depth, modes, missing, columns, dense, low, high, only=None):
-    """Random trees: the nodes' lists and the weights' lists."""
+    """Random trees: the nodes' lists and the weights' lists. Weights are for all columns, `only` for one, for that of the tree's
+    number, or for any."""
     n = {k: [] for k in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids",
                          "missing_value_tracks_true")}
     w = {k: [] for k in ("treeids", "nodeids", "ids", "weights")}
@@ -101,15 +102,17 @@ def trees(count, depth, modes, missing, columns, dense, low, high, only=None):
                 waiting += [(number, level + 1), (number + 1, level + 1)]
                 number += 2
                 continue
-            ids = range(columns) if dense else [only if only is not None else int(rng.integers(columns))]
+            alone = {None: int(rng.integers(columns)), "tree": tree % columns}.get(only, only)
+            ids = range(columns) if dense else [alone]
             for column in ids:
                 for key, v in zip(w, (tree, node, column, float(np.float32(round(rng.uniform(low, high), 3))))):
                     w[key].append(v)
     return {f"nodes_{k}": v for k, v in n.items()}, w
 
 
-def regressor(name, modes=("BRANCH_LEQ",), missing=False, targets=1, dense=True, low=-1.0, high=1.0, whole=False, **rest):
-    nodes, w = trees(4, 3, modes, missing, targets, dense, low, high)
+def regressor(name, modes=("BRANCH_LEQ",), missing=False, targets=1, dense=True, low=-1.0, high=1.0, whole=False, only=None,
+              **rest):
+    nodes, w = trees(4, 3, modes, missing, targets, dense, low, high, only)
     attributes = nodes | {f"target_{k}": v for k, v in w.items()} | {"n_targets": targets} | rest
     case(f"regressor {name}", "TreeEnsembleRegressor", attributes, rows(missing, whole))
 
@@ -134,6 +137,8 @@ def tree_cases():
         base = numbers(targets)
         regressor(f"{function}, {targets} targets", targets=targets, dense=False, aggregate_function=function)
         regressor(f"{function}, {targets} targets, base", targets=targets, aggregate_function=function, base_values=base)
+        regressor(f"{function}, {targets} targets by tree, base", targets=targets, dense=False, only="tree",
+                  aggregate_function=function, base_values=base)
     for transform, targets in itertools.product(TRANSFORMS, [1, 2, 3]):
         regressor(f"{transform}, {targets} targets", targets=targets, low=0.01, high=0.12, post_transform=transform)
     for transform, (low, high), only in itertools.product(TRANSFORMS, [(0.01, 0.13), (-0.4, 0.5)], [0, 1]):
@@ -153,6 +158,8 @@ def tree_cases():
         for base in ([], [0.1, -0.3, 0.2, 0.0]):
             classifier(f"four classes, dense {dense}, {transform}, base {base}", classes=4, dense=dense,
                        post_transform=transform, base_values=base, missing=True)
+    for classes, transform in itertools.product([2, 3, 4], TRANSFORMS[:4]):
+        classifier(f"{classes} classes by tree, {transform}", classes=classes, only="tree", post_transform=transform)
     classifier("names of two classes", only=0, labels=["calm", "storm"])
     classifier("names of three classes", classes=3, dense=True, labels=["a", "b", "c"])
     classifier("one class", classes=1)

@@ -13,6 +13,7 @@ mod attributes;
 mod ballot;
 mod forest;
 mod layout;
+mod leaves;
 mod planted;
 mod tally;
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::kernel::Refused;
 
 /// Nodes after laying out: at most four for a branch and one for a leaf, and a margin for large sets.
 const LAID_MAX: usize = 1 << 24;
+/// Columns of a row: sixteen rows twice still fit 32 bits.
+const FEATURES_MAX: usize = 1 << 22;
 /// Steps from a root to its deepest leaf. Real trees are some tens deep; a chain that spells out a category some hundreds.
 const DEPTH_MAX: u32 = 4096;
 /// Steps of all trees together for one row: some tens of milliseconds.
@@ -48,16 +50,15 @@ struct Layout<'a> {
 
 /// Lays all trees out.
 pub(super) fn lay(planted: &Planted, features: usize) -> Result<Laid, Refused> {
-    let columns = u32::try_from(features).ok().filter(|f| *f > 0 && *f <= u32::MAX / 2);
-    let Some(columns) = columns else {
-        return Err(Refused(format!("trees over {features} features cannot be run")));
-    };
+    if !(1..=FEATURES_MAX).contains(&features) {
+        return Err(Refused(format!("trees look at {features} features: it must be 1 to {FEATURES_MAX}")));
+    }
     if planted.roots.is_empty() {
         return Err(Refused("an ensemble without trees has nothing to say".into()));
     }
     let mut layout = Layout {
         planted,
-        features: columns,
+        features: features as u32,
         // Place 0 is nobody's, so that "before" exists for every other.
         nodes: vec![Node { threshold: f32::NAN, feature: 0, child: 0 }],
         leaf: vec![NO_LEAF],

@@ -2,28 +2,13 @@
 //! whether it is scored alone or among others, and the same as ONNX Runtime's on one thread.
 
 use std::array::from_fn;
-use std::ops::Range;
 
 use super::attributes::Aggregate;
 use super::forest::{Forest, Way};
 use super::layout::Laid;
-use super::planted::{Planted, Weight};
+use super::leaves::{Leaves, Ones};
+use super::planted::Planted;
 use crate::kernel::lanes::{Block, Body, Isa, Lanes, WIDTH};
-
-/// The leaves' numbers, by place in the forest.
-enum Leaves {
-    /// Every leaf adds one number, always to this column: by place, and by place in the ballots' ends.
-    Single {
-        column: usize,
-        values: Vec<f32>,
-        at_ends: Vec<f32>,
-    },
-    Many {
-        leaf: Vec<u32>,
-        ranges: Vec<Range<u32>>,
-        weights: Vec<Weight>,
-    },
-}
 
 /// A forest and what its leaves say.
 pub(super) struct Stand {
@@ -86,25 +71,6 @@ impl Aggregate {
     }
 }
 
-impl Leaves {
-    fn of(planted: &Planted, leaf: Vec<u32>, ends: &[u32], columns: usize) -> Leaves {
-        let first = planted.weights.first().map_or(0, |w| w.column);
-        // With one column a leaf's first weight is all that counts.
-        let single = columns == 1
-            || (planted.leaves.iter().all(|r| r.len() == 1) && planted.weights.iter().all(|w| w.column == first));
-        if !single {
-            return Leaves::Many { leaf, ranges: planted.leaves.clone(), weights: planted.weights.clone() };
-        }
-        let value = |leaf: &u32| {
-            let range = planted.leaves.get(*leaf as usize)?;
-            planted.weights.get(range.start as usize).map(|w| w.value)
-        };
-        let values: Vec<f32> = leaf.iter().map(|l| value(l).unwrap_or(0.0)).collect();
-        let at_ends = ends.iter().map(|end| values[*end as usize]).collect();
-        Leaves::Single { column: first as usize, values, at_ends }
-    }
-}
-
 impl Stand {
     pub(super) fn new(planted: &Planted, laid: Laid, columns: usize, aggregate: Aggregate) -> Stand {
         let leaves = Leaves::of(planted, laid.leaf, laid.forest.ballots.ends(), columns);
@@ -126,7 +92,8 @@ impl Stand {
     /// Numbers of scratch that [`Stand::run`] wants: sixteen rows as the trees read them, then sixteen tallies.
     pub(super) fn scratch(&self, rows: usize) -> usize {
         let lanes = if rows < self.forest.rows_for_block { 1 } else { WIDTH };
-        lanes * (self.forest.width() + 2 * self.columns)
+        // A tally are two numbers a column, and for a lone row its sums before it is one.
+        lanes * (self.forest.width() + 2 * self.columns) + self.columns
     }
 
     /// Calls `finish` with every row's tally, in order. Does nothing if a buffer is too short.
@@ -161,13 +128,12 @@ impl Stand {
         let (block, _) = block.as_chunks_mut::<WIDTH>();
         self.forest.load_block(rows, block);
         match &self.leaves {
-            Leaves::Single { column, values, at_ends } => {
-                let mut sums = [self.aggregate.start(); WIDTH];
-                let (forest, aggregate) = (&self.forest, self.aggregate);
-                self.lanes.run(Sums { forest, aggregate, block, values, at_ends, sums: &mut sums });
-                for (lane, sum) in sums.into_iter().take(count).enumerate() {
-                    finish(lane, self.only(*column, sum, tallies));
-                }
+            Leaves::One(ones) => {
+                let (sums, tally) = tallies.split_at_mut(WIDTH * ones.used.len());
+                let (sums, _) = sums.as_chunks_mut::<WIDTH>();
+                sums.fill([self.aggregate.start(); WIDTH]);
+                self.lanes.run(Sums { forest: &self.forest, aggregate: self.aggregate, block, ones, sums });
+                (0..count).for_each(|lane| finish(lane, self.gather(ones, tally, |slot| sums[slot][lane])));
             }
             Leaves::Many { .. } => {
                 let each = 2 * self.columns;
@@ -190,15 +156,27 @@ impl Stand {
             row
         };
         match &self.leaves {
-            Leaves::Single { column, values, .. } => {
+            Leaves::One(ones) if ones.used.len() == 1 => {
                 let mut sum = self.aggregate.start();
                 for group in &self.forest.groups {
-                    let ends = self.forest.walk_trees(group, row);
-                    for end in ends.iter().take(group.trees) {
-                        sum = self.aggregate.fold(sum, values[*end as usize]);
+                    for end in self.forest.walk_trees(group, row).iter().take(group.trees) {
+                        sum = self.aggregate.fold(sum, ones.values[*end as usize]);
                     }
                 }
-                finish(self.only(*column, sum, tally));
+                finish(self.gather(ones, tally, |_| sum));
+            }
+            Leaves::One(ones) => {
+                let (sums, tally) = tally.split_at_mut(self.columns);
+                sums.fill(self.aggregate.start());
+                let mut slots = ones.slots.iter();
+                for group in &self.forest.groups {
+                    let ends = self.forest.walk_trees(group, row);
+                    for (end, slot) in ends.iter().take(group.trees).zip(&mut slots) {
+                        let sum = &mut sums[*slot as usize];
+                        *sum = self.aggregate.fold(*sum, ones.values[*end as usize]);
+                    }
+                }
+                finish(self.gather(ones, tally, |slot| sums[slot]));
             }
             Leaves::Many { .. } => {
                 let tally = &mut tally[..2 * self.columns];
@@ -219,13 +197,15 @@ impl Stand {
         Tally { scores, spoke: &mut spoke[..self.columns] }
     }
 
-    /// A tally in which one column alone has a number.
-    fn only<'a>(&self, column: usize, score: f32, tally: &'a mut [f32]) -> Tally<'a> {
+    /// A tally in which the columns that trees add to have their sums.
+    fn gather<'a>(&self, ones: &Ones, tally: &'a mut [f32], sum: impl Fn(usize) -> f32) -> Tally<'a> {
         let tally = self.split(tally);
         tally.scores.fill(0.0);
         tally.spoke.fill(0.0);
-        tally.scores[column] = score;
-        tally.spoke[column] = 1.0;
+        for (slot, column) in ones.used.iter().enumerate() {
+            tally.scores[*column as usize] = sum(slot);
+            tally.spoke[*column as usize] = 1.0;
+        }
         tally
     }
 
@@ -253,28 +233,28 @@ struct Sums<'a> {
     forest: &'a Forest,
     aggregate: Aggregate,
     block: &'a [Block],
-    values: &'a [f32],
-    at_ends: &'a [f32],
-    sums: &'a mut Block,
+    ones: &'a Ones,
+    sums: &'a mut [Block],
 }
 
 impl Body for Sums<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, _isa: I) {
-        for way in &self.forest.ways {
+        for (way, slot) in self.forest.ways.iter().zip(&self.ones.slots) {
             let (ends, values) = match way {
-                Way::Ask(ballot) => (self.forest.ballots.count(*ballot, self.block), self.at_ends),
-                Way::Walk(root) => (self.forest.walk_block(*root, self.block), self.values),
+                Way::Ask(ballot) => (self.forest.ballots.count(*ballot, self.block), &self.ones.at_ends),
+                Way::Walk(root) => (self.forest.walk_block(*root, self.block), &self.ones.values),
             };
             let mut leaves = [0.0; WIDTH];
             for (leaf, end) in leaves.iter_mut().zip(ends) {
                 *leaf = values[end as usize];
             }
+            let sums = &mut self.sums[*slot as usize];
             // One arm a tree, not one a leaf.
             match self.aggregate {
-                Aggregate::Sum | Aggregate::Average => *self.sums = from_fn(|i| self.sums[i] + leaves[i]),
-                Aggregate::Min => *self.sums = from_fn(|i| Aggregate::Min.fold(self.sums[i], leaves[i])),
-                Aggregate::Max => *self.sums = from_fn(|i| Aggregate::Max.fold(self.sums[i], leaves[i])),
+                Aggregate::Sum | Aggregate::Average => *sums = from_fn(|i| sums[i] + leaves[i]),
+                Aggregate::Min => *sums = from_fn(|i| Aggregate::Min.fold(sums[i], leaves[i])),
+                Aggregate::Max => *sums = from_fn(|i| Aggregate::Max.fold(sums[i], leaves[i])),
             }
         }
     }

@@ -1,4 +1,7 @@
+//! Against a plain walk, and against files that mean harm.
 #![allow(clippy::unwrap_used, clippy::panic)]
+
+mod ensemble;
 
 use super::*;
 use crate::kernel::lanes::forced;

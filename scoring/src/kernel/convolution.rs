@@ -107,7 +107,7 @@ impl Convolution {
     }
 
     /// Positions of each output channel.
-    pub(crate) fn output_length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.layout.output_length
     }
 
@@ -116,10 +116,10 @@ impl Convolution {
         self.layout.scratch()
     }
 
-    /// `rows` rows of `[channels, length]` numbers to as many of `[outputs, Convolution::output_length]`.
+    /// `rows` rows of `[channels, length]` numbers to as many of `[outputs, Convolution::length]`.
     pub(crate) fn run(&self, rows: usize, input: &[f32], scratch: &mut [f32], out: &mut [f32]) {
         let Some(scratch) = scratch.get_mut(..self.scratch()) else { return };
-        let (row_in, row_out) = (self.layout.input_numbers(), self.bias.len() * self.output_length());
+        let (row_in, row_out) = (self.layout.input_numbers(), self.bias.len() * self.length());
         let rows = rows.min(input.len() / row_in).min(out.len() / row_out);
         let (input, out) = (&input[..rows * row_in], &mut out[..rows * row_out]);
         for (row, out) in input.chunks_exact(row_in).zip(out.chunks_exact_mut(row_out)) {

@@ -39,7 +39,7 @@ fn make(case: &Case) -> Convolution {
 }
 
 fn run(convolution: &Convolution, rows: usize, input: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; rows * convolution.bias.len() * convolution.output_length()];
+    let mut out = vec![0.0; rows * convolution.bias.len() * convolution.length()];
     let mut scratch = vec![f32::NAN; convolution.scratch()];
     convolution.run(rows, input, &mut scratch, &mut out);
     out
@@ -53,7 +53,7 @@ fn every_form_of_both_gives_onnx_runtimes_numbers_on_every_path() {
         for convolution in [make(case), forced::portable(|| make(case))] {
             let (rows, want) = (case.inputs["X"].shape[0], &case.outputs["Y"]);
             let what = format!("{} {:?} on {}", case.operator, case.attributes, convolution.lanes.name());
-            assert_eq!(convolution.output_length(), want.shape[2], "{what}");
+            assert_eq!(convolution.length(), want.shape[2], "{what}");
             let got = run(&convolution, rows, &case.input("X").unwrap());
             let worst = difference(&got, &want.floats());
             assert!(worst < 5e-6, "{what}: {worst}");

@@ -1,8 +1,5 @@
 """Single operators run by ONNX Runtime: the cases of tests/data/operators, which the scoring crate's kernels are held against.
 
-    python -m venv venv && venv/bin/pip install onnx numpy onnxruntime==1.31.1
-    venv/bin/python tests/training/operators.py
-
 Each file is a list of cases: operator, attributes, inputs and ONNX Runtime's outputs by the operator's own names, numbers in
 short decimal form that gives back the same f32.
 """

@@ -53,7 +53,7 @@ def erfc_exponent(x):
 def show(name, fitted):
     coefficients, error = fitted
     print(f"{name}: error {error:.2e}")
-    print("    [" + ", ".join(f"{np.float32(c):.9e}" for c in coefficients) + "]")
+    print("    [" + ", ".join(np.format_float_scientific(np.float32(c)) for c in coefficients) + "]")
 
 
 if __name__ == "__main__":

@@ -216,9 +216,9 @@ fn positions<I: Isa, const R: usize, const P: usize>(
             }
         }
     }
-    for r in 0..R {
-        for p in 0..P {
-            let block = tile::bend(isa, job.bend, sums[r][p]);
+    for (r, sums) in sums.iter().enumerate() {
+        for (p, sum) in sums.iter().enumerate() {
+            let block = tile::bend(isa, job.bend, *sum);
             store(part, at + p * WIDTH, &block, &mut out[r * length..][..length]);
         }
     }

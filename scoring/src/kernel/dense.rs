@@ -80,12 +80,25 @@ fn packed_blocks(inputs: usize, outputs: usize) -> Result<usize, Refused> {
 /// Sixteen columns at a time of a matrix whose rows have `outputs` numbers.
 fn pack(outputs: usize, matrix: &[f32], inputs: usize, blocks: &mut [Block]) {
     for (panel, columns) in blocks.chunks_exact_mut(inputs).zip((0..outputs).step_by(WIDTH)) {
-        let width = WIDTH.min(outputs - columns);
-        for (block, row) in panel.iter_mut().zip(matrix.chunks_exact(outputs)) {
-            block[..width].copy_from_slice(&row[columns..columns + width]);
-            block[width..].fill(0.0);
+        let rows = panel.iter_mut().zip(matrix.chunks_exact(outputs));
+        if columns + WIDTH <= outputs {
+            rows.for_each(|(block, row)| whole_block(block, &row[columns..]));
+        } else {
+            rows.for_each(|(block, row)| ragged_block(block, &row[columns..]));
         }
     }
+}
+
+/// Copies a length known to the compiler: no call for sixteen numbers (they are packed at every run of a [`Product`]).
+fn whole_block(block: &mut Block, numbers: &[f32]) {
+    if let Some(numbers) = numbers.first_chunk() {
+        *block = *numbers;
+    }
+}
+
+fn ragged_block(block: &mut Block, numbers: &[f32]) {
+    *block = [0.0; WIDTH];
+    block.iter_mut().zip(numbers).for_each(|(place, x)| *place = *x);
 }
 
 /// Sixteen rows at a time of a matrix whose rows have `inputs` numbers.

@@ -93,29 +93,29 @@ impl Function {
     fn apply_inside<I: Isa>(self, isa: I, values: &mut [f32]) {
         use approximate as a;
         match self {
-            Function::Abs => each(isa, values, |_, x: f32| x.abs()),
-            Function::Negate => each(isa, values, |_, x: f32| -x),
-            Function::Reciprocal => each(isa, values, |_, x: f32| 1.0 / x),
-            Function::Sqrt => each(isa, values, |_, x: f32| x.sqrt()),
+            Function::Abs => simply(isa, values, |_, x: f32| x.abs()),
+            Function::Negate => simply(isa, values, |_, x: f32| -x),
+            Function::Reciprocal => simply(isa, values, |_, x: f32| 1.0 / x),
+            Function::Sqrt => simply(isa, values, |_, x: f32| x.sqrt()),
             Function::Exp => each(isa, values, a::exp),
             Function::Log => each(isa, values, a::log),
             Function::Erf => each(isa, values, a::erf),
             Function::Tanh => each(isa, values, a::tanh),
             Function::Sigmoid => each(isa, values, a::sigmoid),
             Function::Softplus => each(isa, values, a::softplus),
-            Function::Softsign => each(isa, values, |_, x: f32| x / (1.0 + x.abs())),
+            Function::Softsign => simply(isa, values, |_, x: f32| x / (1.0 + x.abs())),
             Function::Gelu => each(isa, values, a::gelu),
             Function::GeluTanh => each(isa, values, a::gelu_tanh),
-            Function::Relu => each(isa, values, |_, x| a::at_least(x, 0.0)),
-            Function::LeakyRelu { slope } => each(isa, values, |_, x| if x < 0.0 { slope * x } else { x }),
-            Function::Elu { scale } => each(isa, values, |i, x| elu(i, x, scale)),
-            Function::Selu { scale, gain } => each(isa, values, |i, x| gain * elu(i, x, scale)),
+            Function::Relu => relu(isa, values),
+            Function::LeakyRelu { slope } => simply(isa, values, move |_, x| above(x) + slope * below(x)),
+            Function::Elu { scale } => each(isa, values, move |i, x| elu(i, x, scale)),
+            Function::Selu { scale, gain } => each(isa, values, move |i, x| gain * elu(i, x, scale)),
             Function::ThresholdedRelu { threshold } => {
-                each(isa, values, |_, x| if x <= threshold { 0.0 } else { x });
+                simply(isa, values, move |_, x| if x <= threshold { 0.0 } else { x });
             }
-            Function::HardSigmoid { slope, offset } => each(isa, values, |i, x| hard(i, x, slope, offset)),
-            Function::HardSwish => each(isa, values, |i, x| x * hard(i, x, 1.0 / 6.0, 0.5)),
-            Function::Clip { low, high } => each(isa, values, |_, x| a::at_most(a::at_least(x, low), high)),
+            Function::HardSigmoid { slope, offset } => simply(isa, values, move |i, x| hard(i, x, slope, offset)),
+            Function::HardSwish => simply(isa, values, |i, x| x * hard(i, x, 1.0 / 6.0, 0.5)),
+            Function::Clip { low, high } => simply(isa, values, move |_, x| a::at_most(a::at_least(x, low), high)),
             Function::Power { exponent } => power(isa, values, exponent),
         }
     }
@@ -140,7 +140,16 @@ impl Body for Apply<'_> {
     }
 }
 
-/// A function over a slice, block by block; the last block is filled up with zeros.
+/// A function of a few instructions over a slice: the compiler makes vectors of the plain loop.
+#[inline(always)]
+fn simply<I: Isa>(isa: I, values: &mut [f32], function: impl Fn(I, f32) -> f32) {
+    for x in values {
+        *x = function(isa, *x);
+    }
+}
+
+/// A longer function over a slice, block by block, so that the last numbers are no slower; the last block is filled up with
+/// zeros. (Short ones must not go this way: the compiler takes a lane of several blocks for a vector.)
 #[inline(always)]
 fn each<I: Isa>(isa: I, values: &mut [f32], function: impl Fn(I, f32) -> f32 + Copy) {
     let (blocks, rest) = values.as_chunks_mut::<WIDTH>();
@@ -163,10 +172,31 @@ fn over<I: Isa>(isa: I, block: &Block, function: impl Fn(I, f32) -> f32 + Copy) 
     out
 }
 
+/// x above zero, else 0; NaN stays. As a sum of this and [`below`], because a choice between x and another number in x's own
+/// place becomes a masked store, which some processors take ten times as long for.
+#[inline(always)]
+fn above(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
+
+/// x below zero, else 0.
+#[inline(always)]
+fn below(x: f32) -> f32 {
+    if x < 0.0 { x } else { 0.0 }
+}
+
+#[inline(always)]
+fn relu<I: Isa>(isa: I, values: &mut [f32]) {
+    let (blocks, rest) = values.as_chunks_mut::<WIDTH>();
+    for block in blocks {
+        *block = isa.block(isa.not_below_zero(isa.hold(block)));
+    }
+    rest.iter_mut().for_each(|x| *x = above(*x));
+}
+
 #[inline(always)]
 fn elu<I: Isa>(isa: I, x: f32, scale: f32) -> f32 {
-    let below = scale * approximate::exp_less_one(isa, approximate::at_most(x, 0.0));
-    if x < 0.0 { below } else { x }
+    above(x) + scale * approximate::exp_less_one(isa, below(x))
 }
 
 #[inline(always)]
@@ -178,14 +208,14 @@ fn hard<I: Isa>(isa: I, x: f32, slope: f32, offset: f32) -> f32 {
 #[inline(always)]
 fn power<I: Isa>(isa: I, values: &mut [f32], exponent: f32) {
     if exponent == 2.0 {
-        each(isa, values, |_, x| x * x);
+        simply(isa, values, |_, x| x * x);
     } else if exponent == 3.0 {
-        each(isa, values, |_, x| x * x * x);
+        simply(isa, values, |_, x| x * x * x);
     } else if exponent == -1.0 {
-        each(isa, values, |_, x| 1.0 / x);
+        simply(isa, values, |_, x| 1.0 / x);
     } else if exponent == 0.5 {
         // Adding zero turns -0 to 0, and a negative infinity to the power 1/2 is infinity: C's rules for powers.
-        each(isa, values, |_, x| if x == f32::NEG_INFINITY { f32::INFINITY } else { (x + 0.0).sqrt() });
+        simply(isa, values, |_, x| if x == f32::NEG_INFINITY { f32::INFINITY } else { (x + 0.0).sqrt() });
     } else if exponent != 1.0 {
         for x in values {
             *x = x.powf(exponent);

@@ -8,7 +8,6 @@
 //! State is the caller's: a run begins from what it is given (zeros when nothing is), and nothing is remembered between runs.
 //! A sample at a time is a run of one step whose ends are the next one's beginnings.
 
-use super::Refused;
 use super::dense::tile::{self, Matrix};
 use super::lanes::{Block, Body, Isa, Lanes, WIDTH};
 

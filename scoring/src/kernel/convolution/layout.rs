@@ -28,7 +28,7 @@ pub(super) struct Part {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     channels: usize,
-    length: usize,
+    input_length: usize,
     pub(super) groups: usize,
     pub(super) output_length: usize,
     /// Each lane of a channel holds every `stride`th position from its own start on, `lane` numbers long.
@@ -43,7 +43,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Numbers of a row that goes in.
     pub(super) fn input_numbers(&self) -> usize {
-        self.channels * self.length
+        self.channels * self.input_length
     }
 
     /// Numbers of a laid-out row.
@@ -59,7 +59,7 @@ impl Layout {
     /// Lays a row out.
     pub(super) fn fill(&self, row: &[f32], scratch: &mut [f32]) {
         let of_channel = self.starts.len() * self.lane;
-        for (channel, lanes) in row.chunks_exact(self.length).zip(scratch.chunks_exact_mut(of_channel)) {
+        for (channel, lanes) in row.chunks_exact(self.input_length).zip(scratch.chunks_exact_mut(of_channel)) {
             for (start, lane) in self.starts.iter().zip(lanes.chunks_exact_mut(self.lane)) {
                 self.fill_lane(*start, channel, lane);
             }
@@ -152,7 +152,17 @@ pub(super) fn plain(numbers: &ConvolutionNumbers<'_>) -> Result<Layout, Refused>
     let taps =
         (0..of_group).flat_map(|channel| (0..kernel).map(move |k| (channel, k))).map(|(c, k)| tap(c, k)).collect();
     let part = Part { first: 0, step: 1, count: output_length, taps, weights: numbers.weights.to_vec() };
-    Ok(Layout { channels, length, groups, output_length, stride, starts, lane, before, parts: vec![part] })
+    Ok(Layout {
+        channels,
+        input_length: length,
+        groups,
+        output_length,
+        stride,
+        starts,
+        lane,
+        before,
+        parts: vec![part],
+    })
 }
 
 /// Output length and what is cut off before it, for a transposed convolution.
@@ -203,7 +213,17 @@ pub(super) fn transposed(numbers: &ConvolutionNumbers<'_>, more: TransposedNumbe
     bounded(&[channels, lane])?;
     let parts = (0..stride.min(output_length)).map(|first| part(numbers, first, first + cut, before, lane));
     let parts = parts.map(|part| Part { count: (output_length - part.first).div_ceil(stride), ..part }).collect();
-    Ok(Layout { channels, length, groups, output_length, stride: 1, starts: vec![0], lane, before, parts })
+    Ok(Layout {
+        channels,
+        input_length: length,
+        groups,
+        output_length,
+        stride: 1,
+        starts: vec![0],
+        lane,
+        before,
+        parts,
+    })
 }
 
 /// The taps that reach output positions `reached + j stride`, of which `first` is the first that exists.

@@ -158,3 +158,70 @@ fn shapes_that_do_not_fit_are_refused() {
     );
     assert!(Convolution::transposed(ConvolutionNumbers { padding, ..good }, TransposedNumbers::default()).is_err());
 }
+
+/// By the definition, in f64: what every output position sums, written as a scatter for the transposed direction.
+fn reference(n: &ConvolutionNumbers<'_>, before: usize, out_length: usize, input: &[f32], is_plain: bool) -> Vec<f64> {
+    let (of_group, out_of_group) = (n.channels / n.groups, n.outputs / n.groups);
+    let mut out = vec![0.0; n.outputs * out_length];
+    for (output, channel, k) in (0..n.outputs).flat_map(|o| {
+        (0..of_group).flat_map(move |c| (0..n.kernel).map(move |k| (o, o / out_of_group * of_group + c, k)))
+    }) {
+        let weight = if is_plain {
+            n.weights[(output * of_group + channel % of_group) * n.kernel + k]
+        } else {
+            n.weights[(channel * out_of_group + output % out_of_group) * n.kernel + k]
+        };
+        let steps = if is_plain { out_length } else { n.length };
+        for t in 0..steps {
+            let far = t * n.stride + k * n.dilation;
+            let (Some(far), near) = (far.checked_sub(before), t) else { continue };
+            let (from, to) = if is_plain { (far, near) } else { (near, far) };
+            if from < n.length && to < out_length {
+                let product = f64::from(weight) * f64::from(input[channel * n.length + from]);
+                out[output * out_length + to] += product;
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn four_hundred_odd_shapes_give_the_sums_of_f64() {
+    let mut state = 9_u64;
+    let mut below = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % n) as usize
+    };
+    let mut made = 0;
+    for turn in 0..900 {
+        let groups = below(3) + 1;
+        let (channels, outputs) = (groups * (below(4) + 1), groups * (below(6) + 1));
+        let (before, after, is_plain) = (below(6), below(6), turn % 2 == 0);
+        let (kernel, stride, dilation, length) = (below(6) + 1, below(5) + 1, below(4) + 1, below(90) + 1);
+        let weights = numbers(channels / groups * outputs * kernel, turn);
+        let padding = Padding::Given { before, after };
+        let shape = ConvolutionNumbers {
+            channels,
+            length,
+            outputs,
+            kernel,
+            groups,
+            stride,
+            dilation,
+            padding,
+            weights: &weights,
+            bias: None,
+            activation: None,
+        };
+        let more = TransposedNumbers { output_padding: below(3), output_length: None };
+        let convolution = if is_plain { Convolution::new(shape) } else { Convolution::transposed(shape, more) };
+        let Ok(convolution) = convolution else { continue };
+        made += 1;
+        let input = numbers(channels * length, turn + 1);
+        let want = reference(&shape, before, convolution.length(), &input, is_plain);
+        for (got, want) in run(&convolution, 1, &input).iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 1e-4, "{got} for {want} in {shape:?}");
+        }
+    }
+    assert!(made > 400, "{made}");
+}

@@ -17,6 +17,7 @@ pub(crate) mod elementary;
 pub(crate) mod labels;
 pub(crate) mod lanes;
 pub(crate) mod linear;
+pub(crate) mod quantized;
 pub(crate) mod recurrent;
 #[cfg(test)]
 mod reference;

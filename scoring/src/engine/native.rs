@@ -23,6 +23,7 @@ mod movement;
 mod operators;
 mod pair;
 mod plan;
+mod quantized;
 mod reduce;
 mod sequence;
 mod values;

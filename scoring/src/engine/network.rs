@@ -203,9 +203,10 @@ impl Network {
                 Err(unfit) => Some(unfit),
             },
         };
-        let engine = tract::Engine::load(&proto, &graph, &shape, slots).map_err(|e| both(unfit, e))?;
+        let engine = tract::Engine::load(&proto, &graph, &shape, slots, choice).map_err(|e| both(unfit, e))?;
         let outputs = engine.outputs().to_vec();
-        Ok(Network { engine: Engine::Tract(engine), kind: EngineKind::Tract, input: port, outputs })
+        let kind = if engine.is_mixed() { EngineKind::Mixed } else { EngineKind::Tract };
+        Ok(Network { engine: Engine::Tract(engine), kind, input: port, outputs })
     }
 
     fn native(plan: native::Plan, input: Port, names: &[String], slots: &[usize]) -> Network {

@@ -80,6 +80,11 @@ fn read_input(proto: &ValueInfoProto) -> Input {
     }
 }
 
+/// One node alone.
+pub(super) fn node(proto: &NodeProto) -> Result<Node, EngineError> {
+    read_node(proto, 0)
+}
+
 fn read_node(proto: &NodeProto, depth: usize) -> Result<Node, EngineError> {
     let mut attributes = BTreeMap::new();
     for attribute in &proto.attribute {

@@ -1,4 +1,4 @@
-//! tract behind the door of [`super`]. **The one file that names it.**
+//! tract behind the door of [`super`]. **With [`ml`], the one room that names its insides.**
 //!
 //! Constraints, all measured with tract 0.23.9:
 //!
@@ -16,13 +16,15 @@
 //!   autoencoders, 325 for the LSTM, 690 for the forest; in batches of 64 below 13 a row, but for the forest, which has none.
 //!   Around it nothing allocates (`tests/promises/allocations.rs`).
 
+mod ml;
+
 use std::fmt;
 
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::graph::Graph;
-use super::network::{NumberKind, Numbers, Outputs, Port, RunError};
+use super::network::{EngineChoice, NumberKind, Numbers, Outputs, Port, RunError};
 use super::{BATCH_ROWS, EngineError, check, fenced, one_line};
 
 /// Most nodes of a graph, subgraphs included: 2000 take 4 s to load on a server core; the largest sane graph we saw has 300.
@@ -53,6 +55,8 @@ pub(crate) struct Engine {
     single: Plan,
     batch: Batch,
     recurrent: bool,
+    /// Whether operators of ours are in it.
+    mixed: bool,
     shape: Vec<usize>,
     outputs: Vec<Port>,
 }
@@ -70,8 +74,9 @@ impl Engine {
         graph: &Graph,
         shape: &[usize],
         outputs: &[usize],
+        choice: EngineChoice,
     ) -> Result<Engine, EngineError> {
-        fenced(|| Self::load_unfenced(proto, graph, shape, outputs))
+        fenced(|| Self::load_unfenced(proto, graph, shape, outputs, choice))
             .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 
@@ -80,9 +85,14 @@ impl Engine {
         graph: &Graph,
         shape: &[usize],
         slots: &[usize],
+        choice: EngineChoice,
     ) -> Result<Engine, EngineError> {
-        let loader = tract_onnx::onnx().with_ignore_value_info(true);
+        let mut loader = tract_onnx::onnx().with_ignore_value_info(true);
         let nodes = check::all_nodes(graph);
+        let mixed = choice == EngineChoice::Auto && nodes.iter().any(|n| ml::is_ours(&n.domain, &n.operator));
+        if mixed {
+            ml::register(&mut loader);
+        }
         check::within(nodes.len(), NODES_MAX)?;
         let mut unknown: Vec<String> = nodes
             .iter()
@@ -99,7 +109,8 @@ impl Engine {
         let single = build(Rows::Exactly(1)).map_err(|e| EngineError::Load(sentence(&e)))?;
         let outputs = ports(&single, graph, slots)?;
         let shape = shape.to_vec();
-        let mut engine = Engine { single, batch: Batch::No, recurrent: has(&RECURRENT), shape, outputs };
+        let recurrent = has(&RECURRENT);
+        let mut engine = Engine { single, batch: Batch::No, recurrent, mixed, shape, outputs };
         let other = if has(&FIXED_BATCH) { Rows::Exactly(BATCH_ROWS) } else { Rows::Any };
         // A batch plan is a gift: whatever goes wrong with it, the single plan does the work.
         if let Ok(Ok(candidate)) = fenced(|| build(other))
@@ -131,6 +142,11 @@ impl Engine {
     /// Numbers of one row's input.
     pub(crate) fn row_numbers(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Whether operators of ours are in it.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.mixed
     }
 
     /// What it was asked for.

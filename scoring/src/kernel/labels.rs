@@ -305,3 +305,87 @@ impl FeatureVectorizer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn strings(list: &[&str]) -> Entries {
+        Entries::Strings(list.iter().map(|s| (*s).to_owned()).collect())
+    }
+
+    #[test]
+    fn an_encoder_maps_every_kind_of_key_to_every_kind_of_value() {
+        let keys = [Entries::Ints(vec![7, -1]), Entries::Floats(vec![0.5, f32::NAN]), strings(&["calm", "storm"])];
+        let values = [Entries::Ints(vec![70, 71]), Entries::Floats(vec![7.5, 8.5]), strings(&["a", "b"])];
+        let defaults = [Entries::Ints(vec![-9]), Entries::Floats(vec![-9.0]), strings(&["none"])];
+        for keys in &keys {
+            for (values, default) in values.iter().zip(&defaults) {
+                let made = LabelEncoder::new(keys, values, default).unwrap();
+                let places = match keys {
+                    Entries::Ints(_) => [7, -1, 8].map(|k| made.place_of_int(k)),
+                    Entries::Floats(_) => [0.5, f32::NAN, 0.25].map(|k| made.place_of_float(k)),
+                    Entries::Strings(_) => ["calm", "storm", "flood"].map(|k| made.place_of_string(k)),
+                };
+                assert_eq!(places, [0, 1, 2]);
+                let (ints, floats) = (places.map(|p| made.int_at(p)), places.map(|p| made.float_at(p)));
+                match values {
+                    Entries::Ints(_) => assert_eq!((ints, floats), ([70, 71, -9], [70.0, 71.0, -9.0])),
+                    Entries::Floats(_) => assert_eq!((ints, floats), ([7, 8, -9], [7.5, 8.5, -9.0])),
+                    Entries::Strings(_) => assert_eq!((ints, floats), ([0, 1, 2], [0.0; 3])),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_zeros_are_one_key_and_the_first_of_equal_keys_counts() {
+        let keys = Entries::Floats(vec![-0.0, 3.0, 3.0]);
+        let made = LabelEncoder::new(&keys, &Entries::Ints(vec![1, 2, 3]), &Entries::Ints(vec![0])).unwrap();
+        assert_eq!([0.0, -0.0, 3.0].map(|k| made.place_of_float(k)), [0, 0, 1]);
+        // A key of another kind is unknown, not a fault.
+        assert_eq!((made.place_of_int(3), made.place_of_string("3")), (3, 3));
+    }
+
+    #[test]
+    fn lists_that_do_not_fit_are_refused() {
+        let (two, one) = (Entries::Ints(vec![1, 2]), Entries::Ints(vec![1]));
+        assert!(LabelEncoder::new(&two, &one, &one).is_err());
+        assert!(LabelEncoder::new(&two, &two, &two).is_err());
+        assert!(LabelEncoder::new(&two, &two, &Entries::Floats(vec![1.0])).is_err());
+        assert!(OneHotEncoder::new(&Entries::Floats(vec![1.0])).is_err());
+        assert!(OneHotEncoder::new(&Entries::Ints(vec![])).is_err());
+        assert!(ArrayFeatureExtractor::new(3, &[]).is_err());
+        assert!(ArrayFeatureExtractor::new(3, &[0, 3]).is_err() && ArrayFeatureExtractor::new(3, &[-1]).is_err());
+        assert!(FeatureVectorizer::new(&[]).is_err() && FeatureVectorizer::new(&[2, -1]).is_err());
+        assert!(FeatureVectorizer::new(&[i64::MAX, i64::MAX]).is_err());
+    }
+
+    #[test]
+    fn columns_are_picked_in_the_order_asked_for() {
+        let made = ArrayFeatureExtractor::new(3, &[2, 0, 2]).unwrap();
+        let mut out = [0; 6];
+        made.run(2, &[1, 2, 3, 4, 5, 6], &mut out);
+        assert_eq!(out, [3, 1, 3, 6, 4, 6]);
+    }
+
+    #[test]
+    fn inputs_stand_side_by_side_cut_or_filled_to_their_columns() {
+        let made = FeatureVectorizer::new(&[2, 3]).unwrap();
+        let mut out = [9.0; 10];
+        made.run(2, &[(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), (&[7.0, 8.0], 1)], &mut out);
+        assert_eq!(out, [1.0, 2.0, 7.0, 0.0, 0.0, 4.0, 5.0, 8.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_category_is_one_hot_and_an_unknown_one_is_none() {
+        let made = OneHotEncoder::new(&Entries::Ints(vec![5, 2])).unwrap();
+        let mut out = [9.0; 6];
+        made.run_ints(&[2, 5, 4], &mut out);
+        assert_eq!(out, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        made.run_floats(&[5.9, f32::NAN, f32::INFINITY], &mut out);
+        assert_eq!(out, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}

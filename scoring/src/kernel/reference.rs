@@ -336,3 +336,44 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
         }
     }
 }
+
+fn one_of(op: &str, name: &str) -> Case {
+    cases().into_iter().find(|c| c.op == op && c.name.contains(name)).unwrap()
+}
+
+/// The case with one of its lists an entry shorter.
+fn shortened(case: &Case, list: &str) -> Case {
+    let mut attributes = case.attributes.clone();
+    let short = case.attributes[list].as_array().unwrap()[1..].to_vec();
+    attributes.insert(list.into(), Value::Array(short));
+    Case { attributes, ..one_of(&case.op, "") }
+}
+
+#[test]
+fn machines_and_linear_models_with_a_list_too_short_are_refused() {
+    let lists =
+        ["support_vectors", "coefficients", "vectors_per_class", "rho", "prob_a", "kernel_params", "classlabels_ints"];
+    let cases = [
+        one_of("SVMRegressor", "RBF"),
+        one_of("SVMClassifier", "RBF [0.2, 0.0, 3.0], 3 classes, NONE, probabilities True"),
+        one_of("LinearClassifier", "3 products, classlabels_ints"),
+    ];
+    for case in &cases {
+        assert!(!case.refused());
+        for list in lists.iter().filter(|l| case.attributes.contains_key(**l)) {
+            assert!(shortened(case, list).refused(), "{} {}: {list}", case.op, case.name);
+        }
+    }
+    let linear = one_of("SVMClassifier", "without vectors");
+    assert!(!linear.refused() && shortened(&linear, "rho").refused() && shortened(&linear, "coefficients").refused());
+}
+
+impl Case {
+    fn refused(&self) -> bool {
+        match self.op.as_str() {
+            "SVMRegressor" => SvmRegressor::new(self.features, &self.svm_regressor()).is_err(),
+            "SVMClassifier" => SvmClassifier::new(self.features, &self.svm_classifier()).is_err(),
+            _ => LinearClassifier::new(self.features, &self.linear_classifier()).is_err(),
+        }
+    }
+}

@@ -76,6 +76,8 @@ pub(super) struct Builder {
     constants: Vec<Values>,
     /// What the steps compute.
     made: Vec<Buffer>,
+    /// Whole numbers that are also there as the f32 that they were before.
+    floats_of: BTreeMap<usize, Slot>,
     constant_bytes: usize,
     work: u64,
 }
@@ -193,6 +195,20 @@ impl Builder {
             slots.push(self.constant(*kind, shape, std::mem::take(values))?);
         }
         Ok(slots)
+    }
+
+    /// Remembers that the whole numbers of `slot` are also there as `floats`.
+    pub(super) fn also(&mut self, slot: &Slot, floats: Slot) {
+        if let Source::Made(made) = slot.source {
+            self.floats_of.insert(made, floats);
+        }
+    }
+
+    /// The same numbers as f32, if they are there.
+    pub(super) fn as_floats(&self, slot: &Slot) -> Option<Slot> {
+        let Source::Made(made) = slot.source else { return None };
+        let floats = self.floats_of.get(&made)?;
+        Some(Slot { shape: Arc::clone(&slot.shape), ..floats.clone() })
     }
 
     /// As [`emit`](Self::emit), for kernels with one output.

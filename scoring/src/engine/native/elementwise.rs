@@ -28,6 +28,12 @@ pub(super) enum Math {
     Elu(f32),
     /// Factor below zero and factor of all.
     Selu(f32, f32),
+    /// The factor inside of the exponential and before it.
+    Celu(f32),
+    /// Zero up to there.
+    Threshold(f32),
+    Mish,
+    IsInfinite,
     /// Slope and offset.
     HardSigmoid(f32, f32),
     HardSwish,
@@ -71,6 +77,7 @@ impl Math {
             Math::Leaky(slope) => Function::LeakyRelu { slope },
             Math::Elu(scale) => Function::Elu { scale },
             Math::Selu(scale, gain) => Function::Selu { scale, gain },
+            Math::Threshold(threshold) => Function::ThresholdedRelu { threshold },
             Math::HardSigmoid(slope, offset) => Function::HardSigmoid { slope, offset },
             Math::HardSwish => Function::HardSwish,
             Math::Sigmoid => Function::Sigmoid,
@@ -81,9 +88,16 @@ impl Math {
             Math::GeluTanh => Function::GeluTanh,
             Math::Clip(low, high) => Function::Clip { low: low as f32, high: high as f32 },
             Math::Power(exponent) => Function::Power { exponent },
-            Math::Floor | Math::Ceil | Math::Round | Math::Sign | Math::Swish(_) | Math::Not | Math::IsNan => {
-                return None;
-            }
+            Math::Floor
+            | Math::Ceil
+            | Math::Round
+            | Math::Sign
+            | Math::Swish(_)
+            | Math::Celu(_)
+            | Math::Mish
+            | Math::Not
+            | Math::IsInfinite
+            | Math::IsNan => return None,
         })
     }
 
@@ -122,6 +136,13 @@ impl Math {
                 }
             }
             Math::Selu(alpha, gamma) => f64::from(gamma) * if x > 0.0 { x } else { f64::from(alpha) * x.exp_m1() },
+            Math::Celu(alpha) => {
+                let alpha = f64::from(alpha);
+                x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0)
+            }
+            Math::Threshold(low) => if x > f64::from(low) { x } else { 0.0 },
+            Math::Mish => x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh(),
+            Math::IsInfinite => f64::from(u8::from(x.is_infinite())),
             Math::HardSigmoid(slope, offset) => (f64::from(slope) * x + f64::from(offset)).clamp(0.0, 1.0),
             Math::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
             Math::Sigmoid => 1.0 / (1.0 + (-x).exp()),
@@ -213,8 +234,8 @@ impl Unary {
             (View::F64(x), Values::F64(out)) => each(x, out, |x| math.f64(x)),
             (View::I64(x), Values::I64(out)) => each(x, out, |x| math.i64(x)),
             (View::I8(x), Values::I8(out)) => each(x, out, |x| math.i64(i64::from(x)) as i8),
-            (View::F32(x), Values::U8(out)) => each(x, out, |x| u8::from(x.is_nan())),
-            (View::F64(x), Values::U8(out)) => each(x, out, |x| u8::from(x.is_nan())),
+            (View::F32(x), Values::U8(out)) => each(x, out, |x| math.f64(f64::from(x)) as u8),
+            (View::F64(x), Values::U8(out)) => each(x, out, |x| math.f64(x) as u8),
             (View::U8(x), Values::U8(out)) if math == Math::Not => each(x, out, |x| u8::from(x == 0)),
             (View::U8(x), Values::U8(out)) => each(x, out, |x| math.i64(i64::from(x)) as u8),
             (_, out) => debug_assert!(out.len() == 0, "forms are proven when a step is made"),
@@ -242,11 +263,7 @@ impl Cast {
     fn from<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> f64) {
         let n = x.len();
         match Form::of(self.to) {
-            Some(Form::F32) => match self.to {
-                Kind::F16 => each(x, f32s(out, n), |x| to_half(wide(x) as f32)),
-                Kind::Bf16 => each(x, f32s(out, n), |x| to_brain(wide(x) as f32)),
-                _ => each(x, f32s(out, n), |x| wide(x) as f32),
-            },
+            Some(Form::F32) => each(x, f32s(out, n), |x| wide(x) as f32),
             Some(Form::F64) => {
                 if let Values::F64(out) = out {
                     each(x, out, wide);
@@ -289,30 +306,4 @@ impl Cast {
             _ => x,
         }
     }
-}
-
-/// Rounded to the 10 bits of binary16, ties to even.
-fn to_half(x: f32) -> f32 {
-    /// The largest that rounds to a finite half.
-    const OVER: f32 = 65_520.0;
-    if !x.is_finite() || x == 0.0 {
-        return x;
-    }
-    if x.abs() >= OVER {
-        return f32::INFINITY.copysign(x);
-    }
-    // Numbers below 2^-14 have a fixed step of 2^-24.
-    let exponent = (((x.to_bits() >> 23) & 0xff) as i32 - 127).max(-14);
-    let step = 2.0_f32.powi(exponent - 10);
-    (x / step).round_ties_even() * step
-}
-
-/// Rounded to the 7 bits of bfloat16, ties to even.
-fn to_brain(x: f32) -> f32 {
-    if x.is_nan() {
-        return x;
-    }
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    f32::from_bits(rounded & 0xffff_0000)
 }

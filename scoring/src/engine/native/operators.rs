@@ -3,6 +3,8 @@
 mod arithmetic;
 mod learned;
 mod matrix;
+mod pool;
+mod quantized;
 mod reduce;
 mod sequence;
 mod shape;
@@ -11,7 +13,6 @@ mod trees;
 
 use std::collections::BTreeSet;
 
-use crate::engine::check::all_nodes;
 use crate::engine::graph::{Graph, Kind};
 use crate::kernel::trees::{NodeLists, WeightLists};
 
@@ -36,6 +37,10 @@ const fn onnx(name: &'static str, since: i64, compile: Compile) -> Operator {
     Operator { domain: "", name, since, compile }
 }
 
+const fn microsoft(name: &'static str, compile: Compile) -> Operator {
+    Operator { domain: "com.microsoft", name, since: 1, compile }
+}
+
 const fn ml(name: &'static str, compile: Compile) -> Operator {
     Operator { domain: "ai.onnx.ml", name, since: 1, compile }
 }
@@ -57,6 +62,10 @@ const OPERATORS: &[Operator] = &[
     onnx("LeakyRelu", 6, arithmetic::unary),
     onnx("Elu", 6, arithmetic::unary),
     onnx("Selu", 6, arithmetic::unary),
+    onnx("Celu", 12, arithmetic::unary),
+    onnx("ThresholdedRelu", 10, arithmetic::unary),
+    onnx("Mish", 18, arithmetic::unary),
+    onnx("IsInf", 10, arithmetic::unary),
     onnx("HardSigmoid", 6, arithmetic::unary),
     onnx("HardSwish", 14, arithmetic::unary),
     onnx("Sigmoid", 6, arithmetic::unary),
@@ -133,6 +142,21 @@ const OPERATORS: &[Operator] = &[
     onnx("GRU", 7, sequence::recurrent),
     onnx("Conv", 1, sequence::convolution),
     onnx("ConvTranspose", 1, sequence::convolution),
+    onnx("AveragePool", 1, pool::pool),
+    onnx("MaxPool", 1, pool::pool),
+    onnx("GlobalAveragePool", 1, pool::global_pool),
+    onnx("GlobalMaxPool", 1, pool::global_pool),
+    onnx("InstanceNormalization", 6, pool::instance_normalization),
+    onnx("LpNormalization", 1, pool::lp_normalization),
+    onnx("Scan", 9, pool::scan),
+    onnx("QuantizeLinear", 10, quantized::quantize),
+    onnx("DequantizeLinear", 10, quantized::dequantize),
+    onnx("DynamicQuantizeLinear", 11, quantized::dynamic_quantize),
+    onnx("MatMulInteger", 10, quantized::matmul_integer),
+    onnx("QLinearMatMul", 10, quantized::qlinear_matmul),
+    microsoft("QGemm", quantized::qgemm),
+    microsoft("QLinearAdd", quantized::qlinear_pair),
+    microsoft("QLinearMul", quantized::qlinear_pair),
     ml("Scaler", learned::scaler),
     ml("Normalizer", learned::normalizer),
     ml("Imputer", learned::imputer),
@@ -155,9 +179,9 @@ fn find(domain: &str, name: &str) -> Option<&'static Operator> {
     OPERATORS.iter().find(|o| o.name == name && o.domain == domain)
 }
 
-/// Operators of the graph that are not in the set.
+/// Operators of the graph that are not in the set; those of a body are its owner's matter.
 pub(super) fn unknown(graph: &Graph) -> Vec<String> {
-    let lacking = all_nodes(graph).into_iter().filter(|n| find(&n.domain, &n.operator).is_none());
+    let lacking = graph.nodes.iter().filter(|n| find(&n.domain, &n.operator).is_none());
     lacking.map(|n| n.title()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -9,7 +9,8 @@ use super::learned::Learned;
 use super::matrix::{Dense, Product};
 use super::movement::{Concat, Lookup, Pick};
 use super::pair::{Behind, Pair, Select};
-use super::reduce::{Arg, Normalise, Reduce, Soften, Top};
+use super::quantized::{Centre, Dequantize, Measure, Quantize};
+use super::reduce::{Arg, Distances, Normalise, Reduce, Soften, Top};
 use super::sequence::{Convolve, Recurrent};
 use super::values::{Form, View};
 
@@ -60,6 +61,11 @@ pub(super) enum Kernel {
     Learned(Learned),
     Recurrent(Recurrent),
     Convolve(Convolve),
+    Quantize(Quantize),
+    Dequantize(Dequantize),
+    Centre(Centre),
+    Measure(Measure),
+    Distances(Distances),
 }
 
 /// Most outputs of one step.
@@ -108,6 +114,11 @@ impl Kernel {
             Kernel::Learned(k) => k.run(inputs, out, scratch),
             Kernel::Recurrent(k) => k.run(inputs, out, scratch),
             Kernel::Convolve(k) => k.run(inputs, &mut out[0], scratch),
+            Kernel::Quantize(k) => k.run(inputs, &mut out[0]),
+            Kernel::Dequantize(k) => k.run(inputs, &mut out[0]),
+            Kernel::Centre(k) => k.run(inputs, &mut out[0]),
+            Kernel::Measure(k) => k.run(inputs, out),
+            Kernel::Distances(k) => k.run(inputs, &mut out[0]),
         }
     }
 
@@ -149,7 +160,12 @@ impl Kernel {
             | Kernel::Reduce(_)
             | Kernel::Arg(_)
             | Kernel::Soften(_)
-            | Kernel::Normalise(_) => 0,
+            | Kernel::Normalise(_)
+            | Kernel::Quantize(_)
+            | Kernel::Dequantize(_)
+            | Kernel::Centre(_)
+            | Kernel::Measure(_)
+            | Kernel::Distances(_) => 0,
         }
     }
 
@@ -172,7 +188,12 @@ impl Kernel {
             | Kernel::Reduce(_)
             | Kernel::Arg(_)
             | Kernel::Soften(_)
-            | Kernel::Normalise(_) => 0,
+            | Kernel::Normalise(_)
+            | Kernel::Quantize(_)
+            | Kernel::Dequantize(_)
+            | Kernel::Centre(_)
+            | Kernel::Measure(_)
+            | Kernel::Distances(_) => 0,
         }
     }
 }

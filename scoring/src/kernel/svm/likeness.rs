@@ -1,9 +1,9 @@
 //! The kernel function between a row and every support vector.
 
 use crate::kernel::Refused;
+use crate::kernel::elementary;
+use crate::kernel::lanes::{Block, Body, Isa, Lanes, WIDTH};
 
-/// Support vectors that are worked on together.
-const LANES: usize = 16;
 /// Numbers in all support vectors: 256 MB.
 const NUMBERS_MAX: usize = 1 << 26;
 
@@ -53,21 +53,21 @@ impl Function {
     }
 
     /// From the distance (RBF) or the product (all others).
-    fn finish(&self, values: &mut [f32]) {
+    fn finish(&self, lanes: Lanes, values: &mut [f32]) {
         let Function { kernel, gamma, coef0, degree } = *self;
+        let (scale, offset) = match kernel {
+            KernelType::Linear => return,
+            KernelType::Rbf => (-gamma, 0.0),
+            KernelType::Poly | KernelType::Sigmoid => (gamma, coef0),
+        };
+        values.iter_mut().for_each(|v| *v = scale * *v + offset);
         match kernel {
             KernelType::Linear => {}
-            KernelType::Rbf => values.iter_mut().for_each(|v| *v = (-gamma * *v).exp()),
-            KernelType::Sigmoid => values.iter_mut().for_each(|v| *v = (gamma * *v + coef0).tanh()),
-            KernelType::Poly if degree == 2.0 => values.iter_mut().for_each(|v| {
-                let base = gamma * *v + coef0;
-                *v = base * base;
-            }),
-            KernelType::Poly if degree == 3.0 => values.iter_mut().for_each(|v| {
-                let base = gamma * *v + coef0;
-                *v = base * base * base;
-            }),
-            KernelType::Poly => values.iter_mut().for_each(|v| *v = (gamma * *v + coef0).powf(degree)),
+            KernelType::Rbf => elementary::Function::Exp.apply(lanes, values),
+            KernelType::Sigmoid => elementary::Function::Tanh.apply(lanes, values),
+            KernelType::Poly if degree == 2.0 => values.iter_mut().for_each(|v| *v *= *v),
+            KernelType::Poly if degree == 3.0 => values.iter_mut().for_each(|v| *v = *v * *v * *v),
+            KernelType::Poly => values.iter_mut().for_each(|v| *v = v.powf(degree)),
         }
     }
 }
@@ -79,7 +79,8 @@ pub(super) struct Likeness {
     features: usize,
     vectors: usize,
     /// Block after block, in each feature after feature.
-    blocks: Vec<[f32; LANES]>,
+    blocks: Vec<Block>,
+    lanes: Lanes,
 }
 
 impl Likeness {
@@ -96,50 +97,67 @@ impl Likeness {
                 "support_vectors has {length} entries for {vectors} vectors of {features} numbers"
             )));
         }
-        let mut blocks = vec![[0.0; LANES]; vectors.div_ceil(LANES) * features];
+        let mut blocks = vec![[0.0; WIDTH]; vectors.div_ceil(WIDTH) * features];
         for (v, vector) in numbers.chunks_exact(features).enumerate() {
             for (f, x) in vector.iter().enumerate() {
-                blocks[v / LANES * features + f][v % LANES] = *x;
+                blocks[v / WIDTH * features + f][v % WIDTH] = *x;
             }
         }
-        Ok(Likeness { function, features, vectors, blocks })
+        Ok(Likeness { function, features, vectors, blocks, lanes: Lanes::detected() })
     }
 
     /// Numbers that [`Likeness::row`] wants: one a vector, and up to a whole block.
     pub(super) fn width(&self) -> usize {
-        self.vectors.next_multiple_of(LANES)
+        self.vectors.next_multiple_of(WIDTH)
     }
 
     /// `values[vectors]` for one row; what lies behind is undefined.
     pub(super) fn row(&self, row: &[f32], values: &mut [f32]) {
-        let (chunks, _) = values.as_chunks_mut::<LANES>();
-        for (block, sums) in self.blocks.chunks_exact(self.features).zip(chunks) {
-            *sums = match self.function.kernel {
-                KernelType::Rbf => distances(row, block),
-                KernelType::Linear | KernelType::Poly | KernelType::Sigmoid => products(row, block),
-            };
-        }
+        self.lanes.run(Row { likeness: self, row, values });
         let known = self.vectors.min(values.len());
-        self.function.finish(&mut values[..known]);
+        self.function.finish(self.lanes, &mut values[..known]);
     }
 }
 
-fn distances(row: &[f32], block: &[[f32; LANES]]) -> [f32; LANES] {
-    let mut sums = [0.0; LANES];
+/// One row against all support vectors: distances or products.
+struct Row<'a> {
+    likeness: &'a Likeness,
+    row: &'a [f32],
+    values: &'a mut [f32],
+}
+
+impl Body for Row<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Likeness { function, features, blocks, .. } = self.likeness;
+        let (chunks, _) = self.values.as_chunks_mut::<WIDTH>();
+        for (block, sums) in blocks.chunks_exact(*features).zip(chunks) {
+            *sums = match function.kernel {
+                KernelType::Rbf => distances(isa, self.row, block),
+                KernelType::Linear | KernelType::Poly | KernelType::Sigmoid => products(isa, self.row, block),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn distances<I: Isa>(isa: I, row: &[f32], block: &[Block]) -> Block {
+    let mut sums = [0.0; WIDTH];
     for (x, vectors) in row.iter().zip(block) {
         for (sum, v) in sums.iter_mut().zip(vectors) {
             let d = x - v;
-            *sum += d * d;
+            *sum = isa.mul_add(d, d, *sum);
         }
     }
     sums
 }
 
-fn products(row: &[f32], block: &[[f32; LANES]]) -> [f32; LANES] {
-    let mut sums = [0.0; LANES];
+#[inline(always)]
+fn products<I: Isa>(isa: I, row: &[f32], block: &[Block]) -> Block {
+    let mut sums = [0.0; WIDTH];
     for (x, vectors) in row.iter().zip(block) {
         for (sum, v) in sums.iter_mut().zip(vectors) {
-            *sum += x * v;
+            *sum = isa.mul_add(*x, *v, *sum);
         }
     }
     sums

@@ -14,6 +14,9 @@ use crate::kernel::lanes::{Block, WIDTH};
 
 /// Leaves of a tree that is asked and not walked.
 const LEAVES_MAX: usize = 64;
+/// Nodes that are looked at while ballots are made: a file may name one tree many times, and each time is a copy. Beyond it
+/// trees are walked.
+const VISITS_MAX: usize = 1 << 22;
 
 /// A branch, and the leaves that its "no" leaves over.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +41,11 @@ pub(super) struct Ballot {
 pub(super) struct Ballots {
     questions: Vec<Question>,
     ends: Vec<u32>,
+    visits: usize,
 }
 
 impl Ballots {
-    /// Takes one tree in; None, and nothing taken, for one with too many leaves.
+    /// Takes one tree in; None, and nothing taken, for one with too many leaves or when it has been enough.
     pub(super) fn add(&mut self, nodes: &[Node], leaf: &[u32], root: u32) -> Option<Ballot> {
         let (first_question, first_end) = (self.questions.len(), self.ends.len());
         // Every branch is met twice: before its left side, with no question yet, and after it, with the leaves before it.
@@ -49,9 +53,10 @@ impl Ballots {
         while let Some((place, left_from)) = way.pop() {
             let node = nodes[place as usize];
             let leaves = self.ends.len() - first_end;
+            self.visits += 1;
             match left_from {
                 Some(from) => self.questions.push(Question::new(node, bits(from, leaves))),
-                None if leaves == LEAVES_MAX => {
+                None if leaves == LEAVES_MAX || self.visits > VISITS_MAX => {
                     self.questions.truncate(first_question);
                     self.ends.truncate(first_end);
                     return None;

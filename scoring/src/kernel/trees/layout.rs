@@ -11,7 +11,7 @@ use super::planted::{Branch, Link, Planted, Test};
 use crate::kernel::Refused;
 
 /// Nodes after laying out: at most four for a branch and one for a leaf, and a margin for large sets.
-const LAID_MAX: usize = 1 << 25;
+const LAID_MAX: usize = 1 << 24;
 /// Steps from a root to its deepest leaf. Real trees are some tens deep; a chain that spells out a category some hundreds.
 const DEPTH_MAX: u32 = 4096;
 /// Steps of all trees together for one row: some tens of milliseconds.
@@ -208,7 +208,7 @@ impl Layout<'_> {
         let depths =
             Depths { nodes: &self.nodes, leaf: &self.leaf, known: vec![UNKNOWN; self.nodes.len()] }.of(&places)?;
         let roots: Vec<Root> = places.into_iter().zip(depths).map(|(node, depth)| Root { node, depth }).collect();
-        let steps: u64 = roots.iter().map(|r| u64::from(r.depth)).sum();
+        let steps: u64 = roots.iter().map(|r| 1 + u64::from(r.depth)).sum();
         if steps > STEPS_MAX {
             return Err(Refused(format!("one row takes {steps} steps through all trees, more than {STEPS_MAX}")));
         }

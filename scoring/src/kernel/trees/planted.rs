@@ -7,9 +7,9 @@ use std::ops::Range;
 use super::attributes::{EnsembleAttributes, NodeLists, WeightLists};
 use crate::kernel::Refused;
 
-/// Branches and leaves of one ensemble: what a file of 64 MB could hold, and small enough that every place fits 32 bits after
-/// laying out.
-pub(super) const NODES_MAX: usize = 1 << 22;
+/// Branches and leaves of one ensemble: five hundred trees of four thousand nodes, and small enough that every place fits 32 bits
+/// after laying out.
+pub(super) const NODES_MAX: usize = 1 << 21;
 
 /// Where a branch leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

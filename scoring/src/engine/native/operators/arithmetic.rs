@@ -31,6 +31,10 @@ pub(super) fn unary(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unf
         "LeakyRelu" => Math::Leaky(at.float_or("alpha", 0.01)?),
         "Elu" => Math::Elu(at.float_or("alpha", 1.0)?),
         "Selu" => Math::Selu(at.float_or("alpha", 1.673_263_2)?, at.float_or("gamma", 1.050_701)?),
+        "Celu" => Math::Celu(at.float_or("alpha", 1.0)?),
+        "ThresholdedRelu" => Math::Threshold(at.float_or("alpha", 1.0)?),
+        "Mish" => Math::Mish,
+        "IsInf" if at.int_or("detect_negative", 1)? == 1 && at.int_or("detect_positive", 1)? == 1 => Math::IsInfinite,
         "HardSigmoid" => Math::HardSigmoid(at.float_or("alpha", 0.2)?, at.float_or("beta", 0.5)?),
         "HardSwish" => Math::HardSwish,
         "Sigmoid" => Math::Sigmoid,
@@ -52,13 +56,14 @@ pub(super) fn apply(builder: &mut Builder, at: &At<'_>, math: Math, x: &Slot) ->
     let form = x.form()?;
     let allowed = match math {
         Math::Not => x.kind == Kind::Bool,
-        Math::IsNan => matches!(form, Form::F32 | Form::F64),
+        Math::IsNan | Math::IsInfinite => matches!(form, Form::F32 | Form::F64),
         _ => matches!(form, Form::F32 | Form::F64) || (x.kind != Kind::Bool && math.of_integers()),
     };
     if !allowed {
         return Err(at.refused(&format!("can't be applied to numbers of kind {:?}", x.kind)));
     }
-    let kind = if math == Math::IsNan { Kind::Bool } else { x.kind };
+    let asks = matches!(math, Math::IsNan | Math::IsInfinite);
+    let kind = if asks { Kind::Bool } else { x.kind };
     builder.emit_one(Kernel::Unary(Unary::new(math)), &[x], kind, &x.shape)
 }
 
@@ -232,11 +237,14 @@ pub(super) fn cast(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfi
     if x.kind == to {
         return Ok(vec![x.clone()]);
     }
+    if let (Kind::F32, Some(floats)) = (to, builder.as_floats(x)) {
+        return Ok(vec![floats]);
+    }
     if x.kind == Kind::Text || to == Kind::Text {
         return Err(at.unsupported("casts texts"));
     }
-    // Half numbers are kept as f32: widening them changes nothing.
-    if matches!((x.kind, to), (Kind::F16 | Kind::Bf16, Kind::F32)) {
+    // Half numbers are computed with as f32 and not rounded in between, as ONNX Runtime does on processors without them.
+    if x.form()? == Form::F32 && Form::of(to) == Some(Form::F32) {
         return Ok(vec![Slot { kind: to, ..x.clone() }]);
     }
     Ok(vec![builder.emit_one(Kernel::Cast(Cast { to }), &[x], to, &x.shape)?])

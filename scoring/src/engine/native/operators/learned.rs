@@ -14,7 +14,7 @@ use crate::kernel::scores::Transform;
 use crate::kernel::svm::{KernelType, SvmClassifier, SvmClassifierAttributes, SvmRegressor, SvmRegressorAttributes};
 
 use super::arithmetic::meet;
-use super::shuffle::{joined, taken};
+use super::shuffle::{joined, looked_up, taken};
 
 /// The rows of features that the operator is given: lines, and numbers in each.
 pub(super) fn features(at: &At<'_>, x: &Slot) -> Result<(usize, usize), Unfit> {
@@ -241,15 +241,24 @@ pub(super) fn zip_map(_: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> 
 }
 
 pub(super) fn array_feature_extractor(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {
-    let x = at.input(0)?.clone();
-    let list = at.known_ints(builder, 1)?.ok_or_else(|| at.refused("says not which columns"))?;
+    let (x, indices) = (at.input(0)?.clone(), at.input(1)?.clone());
     let Some((columns, outer)) = x.shape.split_last() else { return Err(at.refused("takes columns of no table")) };
-    let list = list.iter().map(|i| at.axis(*i, *columns)).collect::<Result<Vec<_>, _>>()?;
     // A vector becomes a table of one line.
     let mut shape = if outer.is_empty() { vec![1] } else { outer.to_vec() };
-    shape.push(list.len());
+    shape.push(indices.numbers());
+    if indices.kind != Kind::I64 || *columns == 0 {
+        return Err(at.refused("takes columns that are no whole numbers"));
+    }
     let axis = x.shape.len() - 1;
-    Ok(vec![taken(builder, &x, axis, &list, &shape)?])
+    if let Some(Values::I64(list)) = builder.known(&indices) {
+        let list = list.iter().map(|i| at.axis(*i, *columns)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(vec![taken(builder, &x, axis, &list, &shape)?]);
+    }
+    if x.kind == Kind::Text {
+        // Words are known by their place in the list that they come from.
+        return Ok(vec![indices.reshaped(shape)?]);
+    }
+    Ok(vec![looked_up(builder, (&x, axis), &indices, &shape)?])
 }
 
 pub(super) fn feature_vectorizer(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {

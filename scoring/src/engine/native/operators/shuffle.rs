@@ -161,6 +161,16 @@ pub(super) fn gather(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Un
     if !matches!(indices.kind, Kind::I64 | Kind::I32) || size == 0 {
         return Err(at.refused("takes places that are no whole numbers"));
     }
+    Ok(vec![looked_up(builder, (&x, axis), &indices, &shape)?])
+}
+
+/// Takes places along an axis that the data says.
+pub(super) fn looked_up(
+    builder: &mut Builder,
+    (x, axis): (&Slot, usize),
+    indices: &Slot,
+    shape: &[usize],
+) -> Result<Slot, Unfit> {
     x.form()?;
     let seen = along(&x.shape, axis);
     let constant = |slot: &Slot| matches!(slot.source, Source::Constant(_));
@@ -169,10 +179,10 @@ pub(super) fn gather(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Un
         axis: seen.length,
         inner: seen.inner,
         indices: indices.numbers(),
-        constant_indices: constant(&indices),
-        constant_numbers: constant(&x),
+        constant_indices: constant(indices),
+        constant_numbers: constant(x),
     });
-    Ok(vec![builder.emit_one(kernel, &[&x, &indices], x.kind, &shape)?])
+    builder.emit_one(kernel, &[x, indices], x.kind, shape)
 }
 
 pub(super) fn expand(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {

@@ -10,4 +10,5 @@ mod made;
 mod metrics;
 mod nab;
 mod replays;
+mod stateful;
 mod streams;

@@ -30,7 +30,7 @@ use vedette_protocol::{Cause, Digest, Hasher, ScoredBy};
 use crate::baseline::{self, Baseline};
 use crate::decision::{Decision, Top};
 use crate::engine::BATCH_ROWS;
-use crate::features::{ContractMismatch, Features, Stillness, Window};
+use crate::features::{ContractMismatch, Features, Row, Stillness, Window};
 use crate::model::{Model, Session};
 use crate::sample::{Part, Rows, Sample, Schema};
 
@@ -179,7 +179,7 @@ impl StreamScorer {
         let mut cold_rows = goes_on.map_or(warm_rows, |live| live.cold_rows.min(warm_rows));
         let warms = model.is_stateful() && goes_on.is_none();
         for (at_ms, row) in self.history.rows() {
-            let window = features.push(at_ms, row, row.iter().all(|value| value.is_finite()), &self.still);
+            let window = features.push(at_ms, row, Row::of(row), &self.still);
             if warms && window == Window::Ready {
                 session.run(features.window());
                 cold_rows = cold_rows.saturating_sub(1);
@@ -274,14 +274,14 @@ impl StreamScorer {
 
     /// Everything about the `i`-th row of a batch that needs no model's answer.
     fn observe(&mut self, row: u64, i: usize, at_ms: i64, values: &[f32]) {
-        let whole = self.still.see(values);
+        let is = self.still.see(values);
         self.history.push(at_ms, values);
         let mut step = Step::Decided;
         self.columns.clear();
         match &mut self.live {
             None => self.columns.extend(self.still.absent_for(ABSENT_ROWS).map(|c| c as u16)),
             Some(live) => {
-                let window = live.features.push(at_ms, values, whole, &self.still);
+                let window = live.features.push(at_ms, values, is, &self.still);
                 self.columns.extend_from_slice(live.features.missing());
                 match window {
                     Window::Warming => {}

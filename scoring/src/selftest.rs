@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vedette_protocol::SelfTest;
 
-use crate::features::{Features, Stillness, Window};
+use crate::features::{Features, Row, Stillness, Window};
 use crate::model::{Model, Session};
 use crate::sample::Schema;
 
@@ -101,7 +101,7 @@ fn windows_of(model: &Model, numbers: &[f32], mut each: impl FnMut(&[f32])) {
     let Ok(mut features) = Features::bind(contract, &schema) else { return };
     for (i, row) in (0_i64..).zip(numbers.chunks_exact(schema.len())) {
         let at_ms = i.saturating_mul(i64::try_from(contract.sampling_ms).unwrap_or(i64::MAX));
-        let window = features.push(at_ms, row, row.iter().all(|value| value.is_finite()), &still);
+        let window = features.push(at_ms, row, Row::of(row), &still);
         if window != Window::Warming {
             each(features.window());
         }

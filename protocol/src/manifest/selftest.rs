@@ -56,7 +56,7 @@ impl SelfTest {
         let values = rows as usize * signals;
         let fits = |numbers: usize| match manifest.stateful {
             None => numbers == values,
-            Some(_) => numbers >= values && numbers % signals == 0,
+            Some(_) => numbers >= values && numbers.is_multiple_of(signals),
         };
         match self.vectors.iter().position(|vector| !fits(vector.window.len())) {
             None => Ok(()),

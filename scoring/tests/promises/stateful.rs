@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vedette_protocol::{Cause, Manifest, ModelKind, StateTensor, Stateful, TensorSpec};
-use vedette_scoring::{Decision, KEPT_ROWS, Model, Rows, Schema, Session, StreamScorer};
+use vedette_scoring::{Decision, EngineChoice, EngineKind, KEPT_ROWS, Model, Rows, Schema, Session, StreamScorer};
 
 use crate::made::{data, digest, number, schema, signal, tiny, tiny_manifest};
 
@@ -71,13 +71,19 @@ fn added_up(decision: &Decision) -> f32 {
 
 #[test]
 fn row_by_row_gives_what_the_whole_sequence_gives_in_one_window() {
-    for (name, _) in MODELS {
+    for ((name, _), choice) in MODELS.iter().flat_map(|m| [(m, EngineChoice::Auto), (m, EngineChoice::Tract)]) {
         let (rows, wanted) = (floats(&format!("{name}.in")), floats(&format!("{name}.parts")));
-        let mut session = Session::new(load(name, |_| {}));
+        let manifest = manifest(name);
+        let model = Model::load_with(&manifest, digest(&manifest), &graph(name), choice).unwrap();
+        assert!((model.engine() == EngineKind::Native) == (choice == EngineChoice::Auto), "{name}");
+        let mut session = Session::new(Arc::new(model));
         for (i, (row, wanted)) in rows.chunks(SIGNALS).zip(wanted.chunks(SIGNALS)).enumerate() {
             session.run(row);
             for (found, wanted) in session.contributions(0).iter().zip(wanted) {
-                assert!((found - wanted).abs() <= 1e-5 * (1.0 + wanted.abs()), "{name}, row {i}: {found} for {wanted}");
+                assert!(
+                    (found - wanted).abs() <= 1e-5 * (1.0 + wanted.abs()),
+                    "{name}, {choice:?}, row {i}: {found} for {wanted}"
+                );
             }
         }
     }

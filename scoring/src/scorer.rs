@@ -29,13 +29,8 @@ use vedette_protocol::{Cause, Digest, Hasher, ScoredBy};
 
 use crate::baseline::{self, Baseline};
 use crate::decision::{Decision, Top};
-<<<<<<< HEAD
-use crate::engine::BATCH_ROWS;
-use crate::features::{ContractMismatch, Features, Row, Stillness, Window};
-=======
 use crate::engine::{BATCH_ROWS, EngineKind};
-use crate::features::{ContractMismatch, Features, Stillness, Window};
->>>>>>> v4-engine
+use crate::features::{ContractMismatch, Features, Row, Stillness, Window};
 use crate::model::{Model, Session};
 use crate::sample::{Part, Rows, Sample, Schema};
 

@@ -1,10 +1,6 @@
 //! The front: a loaded graph, whichever engine runs it, and what one thread needs to run it.
 
-<<<<<<< HEAD
-use vedette_protocol::{StateTensor, TensorSpec};
-=======
-use vedette_protocol::{EngineKind, TensorSpec};
->>>>>>> v4-engine
+use vedette_protocol::{EngineKind, StateTensor, TensorSpec};
 
 use super::graph::Kind;
 use super::native::{self, Unfit};

@@ -24,6 +24,7 @@ mod movement;
 mod operators;
 mod pair;
 mod places;
+mod plain;
 mod plan;
 mod quantized;
 mod reduce;

@@ -10,6 +10,7 @@ use super::learned::Learned;
 use super::matrix::{Dense, Product};
 use super::movement::{Concat, Lookup, Pick};
 use super::pair::{Behind, Pair, Reach, Select};
+use super::plain::Plain;
 use super::quantized::{Centre, Dequantize, Measure, Quantize};
 use super::reduce::{Arg, Normalise, Reduce, Running, Soften, Top};
 use super::sequence::{Convolve, Recurrent};
@@ -68,6 +69,7 @@ pub(super) enum Kernel {
     Measure(Measure),
     Distances(Distances),
     Running(Running),
+    Plain(Plain),
 }
 
 /// Most outputs of one step.
@@ -122,6 +124,7 @@ impl Kernel {
             Kernel::Measure(k) => k.run(inputs, out),
             Kernel::Distances(k) => k.run(inputs, &mut out[0]),
             Kernel::Running(k) => k.run(inputs, &mut out[0]),
+            Kernel::Plain(k) => k.run(inputs, out),
         }
     }
 
@@ -171,6 +174,7 @@ impl Kernel {
             | Kernel::Centre(_)
             | Kernel::Measure(_)
             | Kernel::Distances(_)
+            | Kernel::Plain(_)
             | Kernel::Running(_) => 0,
         }
     }
@@ -193,6 +197,7 @@ impl Kernel {
         match self {
             Kernel::Dense(k) => k.work(),
             Kernel::Product(k) => k.work(),
+            Kernel::Plain(k) => k.work(),
             Kernel::Recurrent(k) => k.work(),
             Kernel::Convolve(k) => k.work(),
             Kernel::Learned(_)

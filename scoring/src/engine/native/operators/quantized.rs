@@ -12,6 +12,7 @@ use crate::engine::native::quantized::{Centre, Dequantize, Measure, Quantize, Sc
 use crate::kernel::lanes::Lanes;
 
 use super::arithmetic::meet;
+use super::sequence::convolved;
 use super::shuffle::{taken, transposed};
 
 /// Below this all whole numbers are f32 numbers.
@@ -270,4 +271,37 @@ pub(super) fn qlinear_pair(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slo
     let kind = at.optional(7).map_or(a.kind, |zero| zero.kind);
     let back = grid(builder, at, &result.shape, 6)?;
     Ok(vec![quantized(builder, at, &result, back, (kind, Scaling::Divide))?])
+}
+
+/// Whole numbers by whole numbers over one axis, exactly, then scaled and rounded once.
+pub(super) fn qlinear_convolution(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {
+    let (x, w) = (at.input(0)?.clone(), at.input(3)?.clone());
+    let mut list = known(builder, at, &w)?;
+    let (x_scale, w_scale) = (known(builder, at, at.input(1)?)?, known(builder, at, at.input(4)?)?);
+    let w_zero = known(builder, at, at.input(5)?)?;
+    let (y_scale, y_zero) = (known(builder, at, at.input(6)?)?, known(builder, at, at.input(7)?)?);
+    let outputs = w.shape.first().copied().unwrap_or(0);
+    let taps = list.len().checked_div(outputs).filter(|n| *n > 0).ok_or_else(|| at.refused("has no weights"))?;
+    let fits = |list: &[f32]| [1, outputs].contains(&list.len());
+    let ([x_scale], [y_scale], [zero], true, true) =
+        (x_scale.as_slice(), y_scale.as_slice(), y_zero.as_slice(), fits(&w_scale), fits(&w_zero))
+    else {
+        return Err(at.refused("has scales of a wrong number"));
+    };
+    for (line, zero) in list.chunks_mut(taps).zip(w_zero.iter().cycle()) {
+        line.iter_mut().for_each(|w| *w -= zero);
+    }
+    let largest = list.chunks(taps).map(|line| line.iter().map(|w| w.abs()).sum::<f32>()).fold(0.0, f32::max);
+    if largest * FARTHEST >= EXACT {
+        return Err(at.unsupported("has sums too large to be exact"));
+    }
+    let bias = at.optional(8).map(|slot| known(builder, at, slot)).transpose()?;
+    let x = centred(builder, at, &x, at.optional(2))?;
+    let sums = convolved(builder, at, &x, (&w.shape, list), bias)?;
+    let factors: Vec<f32> = w_scale.iter().map(|w| x_scale * w / y_scale).collect();
+    let numbers = sums.numbers();
+    let length = numbers / outputs;
+    let scale = (0..numbers).map(|i| factors[i / length % factors.len()]).collect();
+    let kind = at.input(7)?.kind;
+    Ok(vec![quantized(builder, at, &sums, (scale, vec![*zero; numbers].into()), (kind, Scaling::Multiply))?])
 }

@@ -4,9 +4,11 @@ use crate::engine::graph::Kind;
 use crate::engine::native::Unfit;
 use crate::engine::native::attributes::At;
 use crate::engine::native::build::{Builder, Slot, Source};
+use crate::engine::native::plain::Plain;
 use crate::engine::native::plan::Kernel;
 use crate::engine::native::sequence::{Beginning, Convolve, Layer, Recurrent, Taps};
 use crate::kernel::convolution::{Padding, TransposedNumbers};
+use crate::kernel::elementary::Function;
 use crate::kernel::recurrent::activation::functions;
 use crate::kernel::recurrent::gru::{Gru, GruNumbers, Reset};
 use crate::kernel::recurrent::lstm::{Lstm, LstmNumbers};
@@ -144,7 +146,20 @@ fn padding(at: &At<'_>) -> Result<Padding, Unfit> {
 pub(super) fn convolution(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {
     let x = at.input(0)?.clone();
     let shape = at.input(1)?.shape.clone();
-    let (Kind::F32, [batch, channels, length], [first, second, kernel]) = (x.kind, &*x.shape, &*shape) else {
+    let weighed = weights(builder, at, 1)?.ok_or_else(|| at.refused("lacks its weights"))?.to_vec();
+    let bias = weights(builder, at, 2)?.map(<[f32]>::to_vec);
+    Ok(vec![convolved(builder, at, &x, (&shape, weighed), bias)?])
+}
+
+/// A convolution of `x` by known weights of a shape, with the node's other settings.
+pub(super) fn convolved(
+    builder: &mut Builder,
+    at: &At<'_>,
+    x: &Slot,
+    (shape, weighed): (&[usize], Vec<f32>),
+    bias: Option<Vec<f32>>,
+) -> Result<Slot, Unfit> {
+    let (Kind::F32, [batch, channels, length], [first, second, kernel]) = (x.kind, &*x.shape, shape) else {
         return Err(at.unsupported(&format!("goes over a tensor of shape {:?}", x.shape)));
     };
     let is_transposed = at.node.operator == "ConvTranspose";
@@ -155,7 +170,6 @@ pub(super) fn convolution(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot
     }
     let (channels, length, kernel) = (*channels, *length, *kernel);
     let outputs = if is_transposed { second.saturating_mul(groups) } else { *first };
-    let weighed = weights(builder, at, 1)?.ok_or_else(|| at.refused("lacks its weights"))?.to_vec();
     let fits = if is_transposed { *first == channels } else { second.checked_mul(groups) == Some(channels) };
     if !fits {
         return Err(at.refused(&format!("has weights of shape {shape:?} for {channels} channels")));
@@ -178,11 +192,49 @@ pub(super) fn convolution(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot
         dilation: only(at, "dilations", 1)?,
         padding: padding(at)?,
         weights: weighed,
-        bias: weights(builder, at, 2)?.map(<[f32]>::to_vec),
+        bias,
         transposed: is_transposed.then_some(more),
     };
     let step = Convolve::new(taps).map_err(|e| at.refused(&e.to_string()))?;
     Builder::room(&[step.scratch()])?;
     let [outputs, length] = step.shape();
-    Ok(vec![builder.emit_one(Kernel::Convolve(Box::new(step)), &[&x], Kind::F32, &[1, outputs, length])?])
+    builder.emit_one(Kernel::Convolve(Box::new(step)), &[x], Kind::F32, &[1, outputs, length])
+}
+
+/// `RNN`: one gate, one function for each direction.
+pub(super) fn plain(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {
+    let x = at.input(0)?.clone();
+    let (Kind::F32, [steps, 1, inputs], 0) = (x.kind, &*x.shape, at.int_or("layout", 0)?) else {
+        return Err(at.unsupported(&format!("reads a sequence of shape {:?}", x.shape)));
+    };
+    if at.optional(4).is_some() || at.float("clip")?.is_some() {
+        return Err(at.unsupported("reads sequences of different lengths, or clips"));
+    }
+    let direction = match at.text_or("direction", "forward")? {
+        "forward" => Direction::Forward,
+        "reverse" => Direction::Reverse,
+        "bidirectional" => Direction::Bidirectional,
+        other => return Err(at.refused(&format!("reads in direction {other}"))),
+    };
+    let ways = direction.ways();
+    let [_, hidden, _] = *at.input(1)?.shape else { return Err(at.refused("has weights of a wrong shape")) };
+    let mut known = Vec::new();
+    for (i, count) in [(1, hidden * inputs), (2, hidden * hidden), (3, 2 * hidden)] {
+        let list = weights(builder, at, i)?.map_or_else(|| vec![0.0; ways * count], <[f32]>::to_vec);
+        if list.len() != ways * count || count == 0 {
+            return Err(at.refused(&format!("has {} numbers as input {i}, not {}", list.len(), ways * count)));
+        }
+        known.push(list);
+    }
+    let names: Vec<&str> = at.texts("activations")?.iter().map(String::as_str).collect();
+    let named = functions(&names, at.floats("activation_alpha")?, at.floats("activation_beta")?);
+    let mut bends = named.map_err(|e| at.refused(&e.to_string()))?;
+    bends.resize(ways, Function::Tanh);
+    let state = [ways, 1, hidden];
+    let (begin, slots) = beginnings(at, &x, &state, false)?;
+    let size = Size { inputs: *inputs, hidden, direction };
+    let step = Plain::new(size, *steps, known, bends, begin[0]);
+    let every: &[usize] = &[*steps, ways, 1, hidden];
+    let outputs = [(Kind::F32, every), (Kind::F32, &state[..])];
+    builder.emit(Kernel::Plain(step), &slots.iter().collect::<Vec<_>>(), &outputs)
 }

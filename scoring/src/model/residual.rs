@@ -77,7 +77,7 @@ impl Body for Sum<'_> {
                 *out = residual as f32;
                 let counted = if residual < RESIDUAL_MAX { residual } else { RESIDUAL_MAX };
                 // NaN and infinity survive into the sum: they are a fault, not a large residual.
-                *sum += counted + (residual - residual);
+                *sum += if residual.abs() < f64::INFINITY { counted } else { f64::NAN };
             }
         }
         *sum = sums.iter().sum();

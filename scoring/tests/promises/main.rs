@@ -15,5 +15,6 @@ mod nab;
 mod onnx;
 mod rare;
 mod replays;
+mod stateful;
 mod streams;
 mod zoo;

@@ -76,7 +76,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     };
     let (recorder, recorder_thread) = recorder::open(recorder_parts(&config, &state, clock))?;
     let live = opened.as_ref().map(|opened| opened.live.clone()).unwrap_or_default();
-    let (scorer, scorer_thread) = scorer::start(lanes(&config, &sources, live), &recorder, clock)?;
+    let (scorer, last_words) = scorer::start(lanes(&config, &sources, live), &recorder, clock);
     let (index, index_thread) = index::start(state.index(), config.journal.index_bytes, &recorder)?;
 
     let stop = CancellationToken::new();
@@ -108,7 +108,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         while let Some(room) = rooms.join_next().await {
             report(room);
         }
-        scorer_thread.finish().await?;
+        last_words.finish().await?;
         drop(recorder);
         recorder_thread.finish().await?;
         index_thread.finish().await?;
@@ -216,7 +216,8 @@ fn start_sources(
     for (n, (stream, source)) in config.streams.iter().zip(sources).enumerate() {
         let kind = source.kind();
         let report = Arc::new(source::Report::default());
-        let feed = source::Feed { lane: LaneId(n), scorer: scorer.inputs(), clock, report: Arc::clone(&report) };
+        let Some(seat) = scorer.seat(LaneId(n)) else { continue };
+        let feed = source::Feed { place: source::Place::Lane(seat), clock, report: Arc::clone(&report) };
         let source::Started { work, intake } = source.start(feed, stop.clone());
         rooms.spawn(async move {
             work.await;

@@ -15,7 +15,7 @@ use vedette_agent::{config, run};
 use vedette_protocol::exit::Exit;
 use vedette_protocol::settings::SettingsError;
 
-/// Scoring has a thread of its own; these carry sources, network and the local interface.
+/// Scoring happens on its sources' threads; these carry what waits for the network and the local interface.
 const WORKERS: usize = 2;
 
 /// Threads for files and trials: each costs a stack when used.

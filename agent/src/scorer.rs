@@ -1,41 +1,42 @@
-//! The scorer: a thread of its own that turns samples into decisions, with the model that is current at each row.
+//! The scorer: turns samples into decisions, with the model that is current at each row.
 //!
 //! # Constraints
 //!
 //! - It never waits for disk or network: findings are offered to the recorder, and what finds no place is counted.
-//! - Samples and orders to swap a model come through one bounded queue, so a swap always lies between two rows.
+//! - A stream's rows are scored where they are: on the thread of its source, which takes the stream's [`Seat`]. Nothing is
+//!   handed over on the way from a sample to its decision, because waking another thread takes several times as long as the
+//!   decision. So no source may score on a thread that serves others: one that lives among the asynchronous rooms has a
+//!   thread of its own for it ([`crate::source::queue`]).
+//! - A swap always lies between two batches of rows: who scores and who swaps take the same lock in turn, in the order in
+//!   which they ask (it is a fair one: a replay that scores without a break does not keep a swap waiting).
 //! - A row gets its number here. Numbers are promised in the score ledger before they are used (see [`crate::ledger`]).
 //! - Scoring never stops: a model that gives no number [`FAULTS_MAX`] times in a row, or panics, is taken out and the
 //!   baseline goes on; that is a swap of its own, with the reason `fault`.
 //!
 //! # Operations
 //!
-//! A turn takes what waits. One sample that came alone is scored alone; samples of a stream that wait behind each other are
-//! scored together, at most [`crate::source::BATCH_SAMPLES_MAX`]. [`Board`] tells the others what each stream runs and
-//! how it goes, without a lock on the way of a sample.
+//! One sample that came alone is scored alone; samples that wait behind each other are scored together, at most
+//! [`crate::source::BATCH_SAMPLES_MAX`]. [`Board`] tells the others what each stream runs and how it goes, without a lock on
+//! the way of a sample.
 
 mod board;
 mod lane;
 pub mod latency;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Instant;
 
-use anyhow::Context as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 use vedette_protocol::id::StreamName;
 use vedette_protocol::record::SwapReason;
-use vedette_scoring::{Model, Schema};
+use vedette_scoring::{Model, Rows, Schema};
 
 use crate::clock::Clock;
 use crate::recorder::Recorder;
-use crate::source::{BATCH_SAMPLES_MAX, Batch};
+use crate::source::Ended;
 
 pub use board::{Board, LaneReport, Running};
 use lane::Lane;
-
-/// Batches and orders that wait for the scorer: 32 x 64 samples x 38 signals x 4 B = 311 KB. When full, sources wait.
-const QUEUE_INPUTS: usize = 32;
 
 /// Rows in a row for which a model gave no number before it is taken out: one bad window of 16 rows is not yet a bad model.
 pub const FAULTS_MAX: u32 = 32;
@@ -43,31 +44,6 @@ pub const FAULTS_MAX: u32 = 32;
 /// The position of a stream in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneId(pub usize);
-
-/// What the scorer's queue carries.
-#[derive(Debug)]
-pub enum Input {
-    /// Samples to score.
-    Samples(Batch),
-    /// Another model from here on.
-    Swap(SwapOrder),
-    /// Score what came before this, then end.
-    Close,
-}
-
-/// An order to change a stream's model at the next row.
-pub struct SwapOrder {
-    lane: LaneId,
-    model: Option<Arc<Model>>,
-    reason: SwapReason,
-    reply: oneshot::Sender<Result<u64, SwapError>>,
-}
-
-impl std::fmt::Debug for SwapOrder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SwapOrder").field("lane", &self.lane).field("reason", &self.reason).finish_non_exhaustive()
-    }
-}
 
 /// Why a model was not swapped in; the one before goes on.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -107,57 +83,108 @@ pub struct LaneSettings {
     pub anomaly_burst: u32,
 }
 
-/// A handle to the scorer; clones share its queue.
+/// A stream's lane, and whether the scorer still runs.
+struct Place {
+    lane: Lane,
+    open: bool,
+}
+
+/// A stream's place in the scorer: who has it may score the stream's rows.
+#[derive(Clone)]
+pub struct Seat {
+    place: Arc<Mutex<Place>>,
+    clock: Clock,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seat").finish_non_exhaustive()
+    }
+}
+
+/// A handle to the scorer; clones share it.
 #[derive(Clone, Debug)]
 pub struct Scorer {
-    inputs: mpsc::Sender<Input>,
+    seats: Arc<[Seat]>,
     board: Arc<Board>,
 }
 
-/// The scorer's thread.
+/// What remains of the scorer when the sources have ended.
 #[derive(Debug)]
-pub struct ScorerThread {
-    inputs: mpsc::Sender<Input>,
-    thread: JoinHandle<()>,
+pub struct LastWords {
+    seats: Arc<[Seat]>,
 }
 
-/// Starts the scorer; lanes are in the order of the configuration ([`LaneId`]). Each stream's first swap record is
-/// offered to the recorder before this returns.
-///
-/// # Errors
-/// When no thread can be made.
-pub fn start(lanes: Vec<LaneSettings>, recorder: &Recorder, clock: Clock) -> anyhow::Result<(Scorer, ScorerThread)> {
+/// Opens the scorer; lanes are in the order of the configuration ([`LaneId`]).
+#[must_use]
+pub fn start(lanes: Vec<LaneSettings>, recorder: &Recorder, clock: Clock) -> (Scorer, LastWords) {
     let (changed, changes) = watch::channel(0);
+    let changed = Arc::new(changed);
     let lanes: Vec<Lane> = lanes.into_iter().map(|settings| Lane::open(settings, recorder.clone(), clock)).collect();
     let board = Arc::new(Board::new(lanes.iter().map(Lane::report).collect(), changes));
-    let (inputs, inbox) = mpsc::channel(QUEUE_INPUTS);
-    let worker = Worker { lanes, inbox, clock, changed };
-    let thread = std::thread::Builder::new()
-        .name("scorer".to_owned())
-        .spawn(move || worker.run())
-        .context("couldn't start the scorer's thread")?;
-    Ok((Scorer { inputs: inputs.clone(), board }, ScorerThread { inputs, thread }))
+    let seat =
+        |lane| Seat { place: Arc::new(Mutex::new(Place { lane, open: true })), clock, changed: Arc::clone(&changed) };
+    let seats: Arc<[Seat]> = lanes.into_iter().map(seat).collect();
+    (Scorer { seats: Arc::clone(&seats), board }, LastWords { seats })
 }
 
-impl ScorerThread {
-    /// Lets it score what waits, write the exact end of each stream into the journal's queue, and end.
+impl LastWords {
+    /// Writes the exact end of each stream into the recorder's queue, after the rows that are being scored. None is scored
+    /// afterwards.
     ///
     /// # Errors
-    /// When the thread had died.
+    /// When that died.
     pub async fn finish(self) -> anyhow::Result<()> {
-        // A closed queue means that the thread has ended already; join tells why.
-        let closing = self.inputs.send(Input::Close).await;
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
-        joined.map_err(|_| anyhow::anyhow!("the scorer's thread died"))?;
-        closing.map_err(|_| anyhow::anyhow!("the scorer had ended before"))
+        // It may have to wait for a place in the recorder's queue.
+        let closing = tokio::task::spawn_blocking(move || self.seats.iter().for_each(Seat::close));
+        closing.await.map_err(|_panic| anyhow::anyhow!("the scorer died as it ended"))
+    }
+}
+
+impl Seat {
+    /// Scores the stream's next rows here and now; `taken` is when the first of them was taken. Not for a thread on which
+    /// anything else waits.
+    ///
+    /// # Errors
+    /// When the scorer has ended.
+    pub fn score(&self, taken: Instant, rows: &Rows) -> Result<(), Ended> {
+        let mut place = self.place.blocking_lock();
+        if !place.open {
+            return Err(Ended);
+        }
+        let swapped = place.lane.score(rows, self.clock.now());
+        place.lane.count_wait(self.clock.now().saturating_duration_since(taken), rows.len());
+        drop(place);
+        if swapped {
+            self.changed.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+
+    fn swap(&self, model: Option<Arc<Model>>, reason: SwapReason) -> Result<u64, SwapError> {
+        let mut place = self.place.blocking_lock();
+        if !place.open {
+            return Err(SwapError::Stopped);
+        }
+        let first_row = place.lane.swap(model, reason)?;
+        drop(place);
+        self.changed.send_modify(|n| *n += 1);
+        Ok(first_row)
+    }
+
+    fn close(&self) {
+        let mut place = self.place.blocking_lock();
+        place.open = false;
+        place.lane.close();
     }
 }
 
 impl Scorer {
-    /// The queue for samples.
+    /// A stream's place, for its source; `None` when there is no such lane.
     #[must_use]
-    pub fn inputs(&self) -> mpsc::Sender<Input> {
-        self.inputs.clone()
+    pub fn seat(&self, lane: LaneId) -> Option<Seat> {
+        self.seats.get(lane.0).cloned()
     }
 
     /// What each stream runs and how it goes.
@@ -176,82 +203,10 @@ impl Scorer {
         model: Option<Arc<Model>>,
         reason: SwapReason,
     ) -> Result<u64, SwapError> {
-        let lane = self.board.lane(stream).ok_or_else(|| SwapError::UnknownStream(stream.clone()))?;
-        let (reply, answer) = oneshot::channel();
-        let order = SwapOrder { lane, model, reason, reply };
-        self.inputs.send(Input::Swap(order)).await.map_err(|_closed| SwapError::Stopped)?;
-        answer.await.map_err(|_closed| SwapError::Stopped)?
-    }
-}
-
-struct Worker {
-    lanes: Vec<Lane>,
-    inbox: mpsc::Receiver<Input>,
-    clock: Clock,
-    changed: watch::Sender<u64>,
-}
-
-impl Worker {
-    fn run(mut self) {
-        let mut inputs = Vec::with_capacity(QUEUE_INPUTS);
-        let mut open = true;
-        while open && self.inbox.blocking_recv_many(&mut inputs, QUEUE_INPUTS) > 0 {
-            let mut waiting: Option<Batch> = None;
-            for input in inputs.drain(..) {
-                match input {
-                    Input::Samples(batch) => {
-                        if let Some(before) = join(&mut waiting, batch) {
-                            self.score(before);
-                        }
-                    }
-                    Input::Swap(order) => {
-                        if let Some(before) = waiting.take() {
-                            self.score(before);
-                        }
-                        self.swap(order);
-                    }
-                    Input::Close => open = false,
-                }
-            }
-            if let Some(last) = waiting {
-                self.score(last);
-            }
-        }
-        for lane in &mut self.lanes {
-            lane.close();
-        }
-    }
-
-    fn score(&mut self, batch: Batch) {
-        let Some(lane) = self.lanes.get_mut(batch.lane.0) else { return };
-        let swapped = lane.score(&batch, self.clock.now());
-        lane.count_wait(self.clock.now().saturating_duration_since(batch.taken), batch.samples.len());
-        if swapped {
-            self.changed.send_modify(|n| *n += 1);
-        }
-    }
-
-    fn swap(&mut self, order: SwapOrder) {
-        let Some(lane) = self.lanes.get_mut(order.lane.0) else { return };
-        let result = lane.swap(order.model, order.reason);
-        if result.is_ok() {
-            self.changed.send_modify(|n| *n += 1);
-        }
-        if order.reply.send(result).is_err() {
-            tracing::debug!("whoever ordered a swap has gone");
-        }
-    }
-}
-
-/// Joins a batch to the one that waits; gives back the one that waited when both do not go together.
-fn join(waiting: &mut Option<Batch>, batch: Batch) -> Option<Batch> {
-    match waiting {
-        Some(before)
-            if before.lane == batch.lane && before.samples.len() + batch.samples.len() <= BATCH_SAMPLES_MAX =>
-        {
-            before.samples.extend(batch.samples);
-            None
-        }
-        Some(_) | None => waiting.replace(batch),
+        let seat = self.board.lane(stream).and_then(|lane| self.seat(lane));
+        let seat = seat.ok_or_else(|| SwapError::UnknownStream(stream.clone()))?;
+        // The new model's window is filled from the rows that are kept: too long for a thread that others wait on.
+        let swapped = tokio::task::spawn_blocking(move || seat.swap(model, reason)).await;
+        swapped.unwrap_or(Err(SwapError::Stopped))
     }
 }

@@ -1,16 +1,16 @@
 //! Sources: one file a kind; each turns what it reads into timed samples of a fixed schema, over a bounded queue.
 //!
 //! A source is opened first, which finds every mistake in files and signals before anything runs and fixes the schema,
-//! and then started with a [`Feed`]. Samples travel in [`Batch`]es of 1..=[`BATCH_SAMPLES_MAX`]: one when a sample came
-//! alone, many when they wait, so that the scorer can score them together. The queue to the scorer is shared and fair; a
-//! source waits for its turn, and behind it waits whoever feeds the source: the file is not read, the socket is not
-//! read, a push is answered "busy".
+//! and then started with a [`Feed`]. Its rows are scored on its own thread, 1..=[`BATCH_SAMPLES_MAX`] at a time: one when a
+//! sample came alone, many when they wait. While they are scored nothing else of this source happens, and behind it waits
+//! whoever feeds the source: the file is not read, the socket is not read, a push is answered "busy".
 
 pub mod ascent;
 pub mod host;
 pub mod message;
 pub mod mqtt;
 pub mod push;
+pub mod queue;
 pub mod replay;
 
 use std::future::Future;
@@ -19,28 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use vedette_protocol::id::{SignalName, Unit};
-use vedette_scoring::{Sample, Schema};
+use vedette_scoring::{Rows, Schema};
 
 use crate::clock::Clock;
 use crate::config::{self, Stream};
-use crate::scorer::{Input, LaneId};
+use crate::scorer::Seat;
 
-/// Samples in one batch: the largest batch that the engines gain from (64 rows of 38 signals are 10 KB).
+/// Samples that are scored together at most: the largest batch that the engines gain from (64 rows of 38 signals are 10 KB).
 pub const BATCH_SAMPLES_MAX: usize = 64;
-
-/// Samples of one stream on their way to the scorer.
-#[derive(Debug)]
-pub struct Batch {
-    /// The stream.
-    pub lane: LaneId,
-    /// When the first of them was taken: what the wait for a decision is counted from.
-    pub taken: Instant,
-    /// 1..=[`BATCH_SAMPLES_MAX`] samples in order of time.
-    pub samples: Vec<Sample>,
-}
 
 /// What a source is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,14 +86,22 @@ impl Report {
 /// Where a source puts its samples.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// The stream.
-    pub lane: LaneId,
-    /// The scorer's queue.
-    pub scorer: mpsc::Sender<Input>,
+    /// Where they are scored.
+    pub place: Place,
     /// Time.
     pub clock: Clock,
     /// Where it says how it goes.
     pub report: Arc<Report>,
+}
+
+/// Where samples are scored.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In the stream's lane.
+    Lane(Seat),
+    /// Not at all: a test looks at them.
+    #[cfg(test)]
+    Shown(std::sync::mpsc::SyncSender<Rows>),
 }
 
 /// The scorer has ended.
@@ -113,18 +110,36 @@ pub struct Feed {
 pub struct Ended;
 
 impl Feed {
-    /// Hands samples over, waiting for a place in the queue. Nothing is sent for no samples.
+    /// Has rows scored, here and now: not on a thread on which anything else waits. `taken` is when the first of them was
+    /// taken: what the wait for a decision is counted from.
     ///
     /// # Errors
     /// When the scorer has ended.
-    pub async fn send(&self, taken: Instant, samples: Vec<Sample>) -> Result<(), Ended> {
-        let count = samples.len() as u64;
-        if count == 0 {
+    pub fn score(&self, taken: Instant, rows: &Rows) -> Result<(), Ended> {
+        if rows.is_empty() {
             return Ok(());
         }
-        self.scorer.send(Input::Samples(Batch { lane: self.lane, taken, samples })).await.map_err(|_closed| Ended)?;
-        self.report.samples.fetch_add(count, Relaxed);
+        match &self.place {
+            Place::Lane(seat) => seat.score(taken, rows)?,
+            #[cfg(test)]
+            Place::Shown(shown) => shown.send(rows.clone()).map_err(|_closed| Ended)?,
+        }
+        self.report.samples.fetch_add(rows.len() as u64, Relaxed);
         Ok(())
+    }
+}
+
+/// Does a source's work on a thread of its own, and waits for its end.
+async fn on_thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (over, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if over.send(work()).is_err() {
+            tracing::debug!("nobody waits for the end of a source");
+        }
+    });
+    match thread {
+        Ok(_handle) => ended.await.map_err(|_| "its thread died".to_owned()),
+        Err(error) => Err(format!("couldn't start its thread: {error}")),
     }
 }
 

@@ -26,15 +26,14 @@ use vedette_agent::clock::Clock;
 use vedette_agent::index::{self, Query};
 use vedette_agent::ledger::{Ledger, RESERVED_ROWS};
 use vedette_agent::recorder::{self, Recorder, RecorderThread};
-use vedette_agent::scorer::{self, FAULTS_MAX, Input, LaneId, LaneSettings, Scorer, ScorerThread, SwapError};
-use vedette_agent::source::Batch;
+use vedette_agent::scorer::{self, FAULTS_MAX, LaneId, LaneSettings, LastWords, Scorer, SwapError};
 use vedette_agent::{config, run};
 use vedette_journal::{Journal, Options};
 use vedette_protocol::id::{Digest, StreamName};
 use vedette_protocol::record::{Body, Cause, ScoredBy, SwapReason, Verdict};
 use vedette_protocol::{Blob, Draft, cbor};
 use vedette_scoring::replay::{Options as ReplayOptions, Replay};
-use vedette_scoring::{Model, Sample, Schema};
+use vedette_scoring::{Model, Rows, Sample, Schema, baseline};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,7 +69,7 @@ struct Bench {
     recorder: Recorder,
     recorder_thread: RecorderThread,
     scorer: Scorer,
-    scorer_thread: ScorerThread,
+    last_words: LastWords,
     rows: Vec<Sample>,
 }
 
@@ -101,15 +100,20 @@ impl Bench {
         let (schema, rows) = read(3000);
         let lane =
             LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 10_000 };
-        let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
-        Self { dir, clock, recorder, recorder_thread, scorer, scorer_thread, rows }
+        let (scorer, last_words) = scorer::start(vec![lane], &recorder, clock);
+        Self { dir, clock, recorder, recorder_thread, scorer, last_words, rows }
     }
 
     async fn feed(&self, rows: std::ops::Range<usize>) {
-        for samples in self.rows[rows].chunks(64) {
-            let batch = Batch { lane: LaneId(0), taken: self.clock.now(), samples: samples.to_vec() };
-            self.scorer.inputs().send(Input::Samples(batch)).await.unwrap();
-        }
+        let (seat, clock) = (self.scorer.seat(LaneId(0)).unwrap(), self.clock);
+        let batches = self.rows[rows].chunks(64).map(|samples| {
+            let mut rows = Rows::new(samples[0].values.len(), samples.len());
+            samples.iter().for_each(|sample| rows.push(sample.at_ms, &sample.values));
+            rows
+        });
+        let batches: Vec<Rows> = batches.collect();
+        let scoring = move || batches.iter().for_each(|rows| seat.score(clock.now(), rows).unwrap());
+        tokio::task::spawn_blocking(scoring).await.unwrap();
     }
 
     async fn scored(&self, rows: u64) {
@@ -119,7 +123,7 @@ impl Bench {
     /// Stops the way `run` does; gives the folder back.
     async fn stop(self) -> tempfile::TempDir {
         drop(self.scorer);
-        self.scorer_thread.finish().await.unwrap();
+        self.last_words.finish().await.unwrap();
         drop(self.recorder);
         self.recorder_thread.finish().await.unwrap();
         self.dir
@@ -191,7 +195,10 @@ async fn a_model_that_gives_no_numbers_is_taken_out_and_scoring_goes_on() {
     bench.scored(500).await;
     let lane = Arc::clone(&bench.scorer.board().lanes()[0]);
     assert!((u64::from(FAULTS_MAX)..500).contains(&lane.model_faults()), "{} faults", lane.model_faults());
-    assert_eq!((lane.running().by, lane.running().reason), (ScoredBy::Baseline { version: 1 }, SwapReason::Fault));
+    assert_eq!(
+        (lane.running().by, lane.running().reason),
+        (ScoredBy::Baseline { version: baseline::VERSION }, SwapReason::Fault)
+    );
     let dir = bench.stop().await;
     let found = index::scan(&dir.path().join("journal"), &Query { limit: 1000, ..Query::default() }).unwrap();
     assert!(found.iter().any(|f| f.anomaly.cause == Cause::ModelFault), "the fault is on record");

@@ -35,7 +35,7 @@ pub use id::{
 pub use key::{KeyError, KeyId, KeySet, PublicKey, SigningKey, Trust};
 pub use manifest::{
     Blob, Calibration, Contract, Draft, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits, SelfTest,
-    Signal, TensorSpec, TrainingData, Transform, Vector,
+    Signal, StateTensor, Stateful, TensorSpec, TrainingData, Transform, Vector,
 };
 pub use number::{Finite32, Finite64};
 pub use record::{

@@ -88,6 +88,9 @@ pub const MAX_WINDOW_ROWS: u32 = 4096;
 /// Most numbers of a window, rows × signals: 65,536 × 4 bytes = 256 KiB a stream.
 pub const MAX_WINDOW_VALUES: u64 = 65_536;
 
+/// State tensors of a stateful model: eight layers of an LSTM, which has two each.
+pub const MAX_STATES: usize = 16;
+
 /// Most contributions that an anomaly names.
 pub const MAX_TOP: usize = 8;
 

@@ -60,6 +60,27 @@ pub struct Manifest {
     pub lineage: Digest,
     /// When it was signed, milliseconds since 1970 in UTC.
     pub issued_ms: i64,
+    /// For a graph that takes one row at a time and keeps a state between rows; without it each window stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stateful: Option<Stateful>,
+}
+
+/// How a graph that takes one row at a time hands its state from row to row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stateful {
+    /// The graph's state tensors, 1 to [`crate::limit::MAX_STATES`]; they begin as zeros.
+    pub state: Vec<StateTensor>,
+    /// Rows that run through the graph before its scores count, 0 to [`crate::limit::MAX_WINDOW_ROWS`].
+    pub warm_rows: u32,
+}
+
+/// One state tensor: f32 numbers, of one shape on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StateTensor {
+    /// Name of the graph's input that takes it.
+    pub input: String,
+    /// Name of the graph's output that gives the next row's.
+    pub output: String,
 }
 
 /// What a model's outputs mean. The texts are names of outputs of the ONNX graph.

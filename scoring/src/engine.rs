@@ -1,22 +1,24 @@
-//! Runs an ONNX graph: what is asked of an engine and what comes back. The engine itself is `tract`, in the one file that
-//! names it.
+//! Runs an ONNX graph: what is asked of an engine and what comes back.
+//!
+//! Two engines stand behind one front. The house's own ([`native`]) compiles a graph whose operators it all knows into a flat plan; every
+//! other graph goes to tract, in the one room that names it. The file is parsed once ([`read`]), looked over once ([`check`]), and
+//! the choice is made once, when it is loaded.
 
+mod check;
+mod graph;
+mod native;
+mod network;
+mod read;
 mod tract;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub(crate) use tract::{Engine, Runner};
+pub(crate) use check::size as check_size;
+pub(crate) use network::Wanted;
+pub use network::{EngineChoice, EngineKind, Network, NumberKind, Numbers, Outputs, Port, RunError, Runner};
 
 /// Rows that are run together at most. 64 x 16 x 38 numbers are 152 KiB, within a small core's L2 cache.
 pub const BATCH_ROWS: usize = 64;
-
-/// Which program runs the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// tract, for any graph it knows.
-    Tract,
-}
 
 /// Why a graph can't be run. Each says what was found, what was wanted, and where.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,18 @@ pub enum EngineError {
         /// Nodes allowed.
         limit: usize,
     },
+    /// Rules that were written after this program.
+    #[error(
+        "the graph uses operator set {found} of {domain}, this program knows sets up to {known}; export it for an older one"
+    )]
+    NewerOperators {
+        /// Whose operators.
+        domain: String,
+        /// Version in the graph.
+        found: i64,
+        /// Newest version that is known.
+        known: i64,
+    },
     /// Operators that the engine lacks.
     #[error("the engine does not know operator {}; export the model without it", .0.join(", "))]
     UnknownOperators(Vec<String>),
@@ -52,41 +66,12 @@ pub enum EngineError {
     /// The graph lacks an output or it has another shape.
     #[error("{0}")]
     Output(String),
-    /// tract refused the graph.
+    /// The engine refused the graph.
     #[error("the engine can't load the graph: {0}")]
     Load(String),
-    /// tract panicked.
+    /// The engine panicked.
     #[error("the engine panicked on the graph: {0}")]
     Panicked(String),
-}
-
-/// Why one run gave no numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct RunError(String);
-
-/// An output that is wanted and how many numbers it must hold for one row.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) name: String,
-    pub(crate) numbers: usize,
-}
-
-/// The numbers that came out: per wanted output, the rows one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Outputs {
-    pub(crate) values: Vec<Vec<f32>>,
-}
-
-impl Outputs {
-    /// Empty; grows to the most rows that were ever run together, then stays.
-    pub(crate) fn new(outputs: usize) -> Outputs {
-        Outputs { values: vec![Vec::new(); outputs] }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.values.iter_mut().for_each(Vec::clear);
-    }
 }
 
 /// Longest part of an engine's complaint that is handed on, in characters: some print whole tensors.

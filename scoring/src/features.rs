@@ -10,14 +10,23 @@
 //!    stood still, has no rate: that row counts as absent, and within the fill limit the last rate stands in;
 //! 3. `(x - center) / scale`, clipped to ±clip, in f64, stored as f32.
 //!
+//! [`input`] does that for any row, signal by signal; [`steady`] does it for the usual row, all signals at once.
+//!
 //! Layout: the ring holds every row twice, `window` rows apart, so that the last `window` rows always lie in one piece.
 //! Nothing allocates after the start.
 
+mod input;
+mod steady;
+mod still;
+
 use std::sync::Arc;
 
-use vedette_protocol::{Contract, Fill, Signal, SignalName, Transform, Unit};
+use vedette_protocol::{Contract, SignalName, Unit};
 
-use crate::sample::{Sample, Schema};
+use crate::sample::Schema;
+use input::{Input, Value};
+use steady::Steady;
+pub(crate) use still::Stillness;
 
 /// Why a model can't score a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,141 +63,6 @@ pub(crate) fn listed(list: &[impl std::fmt::Display]) -> String {
     text
 }
 
-/// How long each column of a stream has not changed: known before any model comes.
-#[derive(Clone, Debug)]
-pub(crate) struct Stillness {
-    last: Box<[f32]>,
-    rows: Box<[u32]>,
-    absent: Box<[u32]>,
-}
-
-impl Stillness {
-    pub(crate) fn new(signals: usize) -> Self {
-        Stillness {
-            last: vec![f32::NAN; signals].into(),
-            rows: vec![0; signals].into(),
-            absent: vec![0; signals].into(),
-        }
-    }
-
-    pub(crate) fn see(&mut self, values: &[f32]) {
-        for (i, (last, (rows, absent))) in
-            self.last.iter_mut().zip(self.rows.iter_mut().zip(&mut self.absent)).enumerate()
-        {
-            let value = value_of(values, i);
-            if !value.is_finite() {
-                *absent = absent.saturating_add(1);
-                continue;
-            }
-            *absent = 0;
-            *rows = if value == *last { rows.saturating_add(1) } else { 1 };
-            *last = value;
-        }
-    }
-
-    /// Rows for which the column has had the value it has now.
-    fn rows(&self, column: usize) -> u32 {
-        self.rows.get(column).copied().unwrap_or(0)
-    }
-
-    /// Columns that have been absent for more than `limit` rows in a row.
-    pub(crate) fn absent_for(&self, limit: u32) -> impl Iterator<Item = usize> {
-        self.absent.iter().enumerate().filter(move |(_, rows)| **rows > limit).map(|(i, _)| i)
-    }
-}
-
-fn value_of(values: &[f32], column: usize) -> f32 {
-    values.get(column).copied().unwrap_or(f32::NAN)
-}
-
-/// One signal of the contract, tied to a column.
-#[derive(Clone, Debug)]
-struct Input {
-    column: usize,
-    signal: Signal,
-    /// Last raw value that was there, and when.
-    real: Option<(f64, i64)>,
-    /// Raw value of the row before, filled or not.
-    before: Option<f64>,
-    last_rate: f64,
-    absent: u32,
-}
-
-enum Value {
-    /// Ready for the window.
-    There(f32),
-    /// First row of a difference or rate: nothing to compare with yet.
-    Priming,
-    /// Beyond what may be filled.
-    Missing,
-}
-
-impl Input {
-    fn new(column: usize, signal: Signal) -> Self {
-        Input { column, signal, real: None, before: None, last_rate: 0.0, absent: 0 }
-    }
-
-    fn next(&mut self, sample: &Sample) -> Value {
-        let raw = f64::from(value_of(&sample.values, self.column));
-        let there = raw.is_finite();
-        self.absent = if there { 0 } else { self.absent.saturating_add(1) };
-        let used = if there { Some(raw) } else { self.filled() };
-        let Some(used) = used else {
-            (self.real, self.before) = (None, None);
-            return Value::Missing;
-        };
-        let value = match self.signal.transform {
-            Transform::None => Value::There(self.scaled(used)),
-            Transform::Difference => {
-                self.before.map_or(Value::Priming, |before| Value::There(self.scaled(used - before)))
-            }
-            Transform::Rate if there => self.rate(used, sample.at_ms),
-            Transform::Rate if self.real.is_some() => Value::There(self.scaled(0.0)),
-            Transform::Rate => Value::Priming,
-        };
-        self.before = Some(used);
-        if there {
-            self.real = Some((used, sample.at_ms));
-        }
-        value
-    }
-
-    fn fill_limit(&self) -> u32 {
-        match self.signal.fill {
-            Fill::None => 0,
-            Fill::Hold { limit } | Fill::Constant { limit, .. } => limit,
-        }
-    }
-
-    fn filled(&self) -> Option<f64> {
-        let value = match self.signal.fill {
-            Fill::None => None,
-            Fill::Hold { .. } => self.real.map(|(raw, _)| raw),
-            Fill::Constant { value, .. } => Some(value.get()),
-        };
-        value.filter(|_| self.absent <= self.fill_limit())
-    }
-
-    fn rate(&mut self, raw: f64, at_ms: i64) -> Value {
-        let Some((last, last_ms)) = self.real else { return Value::Priming };
-        let seconds = at_ms.saturating_sub(last_ms) as f64 / 1000.0;
-        if raw >= last && seconds > 0.0 {
-            self.last_rate = (raw - last) / seconds;
-        } else {
-            self.absent = self.absent.saturating_add(1);
-            if self.absent > self.fill_limit() {
-                return Value::Missing;
-            }
-        }
-        Value::There(self.scaled(self.last_rate))
-    }
-
-    fn scaled(&self, value: f64) -> f32 {
-        let scaled = (value - self.signal.center.get()) / self.signal.scale.get();
-        self.signal.clip.map_or(scaled, |clip| scaled.clamp(-clip.get(), clip.get())) as f32
-    }
-}
-
 /// What the window is after a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
@@ -204,6 +78,9 @@ pub(crate) enum Window {
 #[derive(Clone, Debug)]
 pub(crate) struct Features {
     inputs: Box<[Input]>,
+    steady: Steady,
+    /// Rows for which a column of the stream may keep its value; the largest number: for ever.
+    still_max: Box<[u32]>,
     ring: Box<[f32]>,
     rows: usize,
     head: usize,
@@ -233,7 +110,15 @@ impl Features {
             inputs.push(Input::new(column, signal.clone()));
         }
         let (rows, signals) = (contract.window as usize, inputs.len());
+        let mut still_max = vec![u32::MAX; schema.len()];
+        for input in &inputs {
+            if let (Some(limit), Some(most)) = (frozen_after(input), still_max.get_mut(input.column)) {
+                *most = limit;
+            }
+        }
         Ok(Features {
+            steady: Steady::new(&inputs),
+            still_max: still_max.into(),
             ring: vec![0.0; 2 * rows * signals].into(),
             rows,
             head: 0,
@@ -246,41 +131,53 @@ impl Features {
         })
     }
 
-    /// Takes the next row.
-    pub(crate) fn push(&mut self, sample: &Sample, still: &Stillness) -> Window {
+    /// Takes the next row, which has a number for each column of the stream. `whole`: they are all finite.
+    pub(crate) fn push(&mut self, at_ms: i64, row: &[f32], whole: bool, still: &Stillness) -> Window {
         let signals = self.inputs.len();
         let at = self.head * signals;
-        let mut complete = true;
         self.missing.clear();
         self.frozen.clear();
+        let slot = &mut self.ring[at..at + signals];
+        let steady = whole && self.steady.take(at_ms, row, slot);
+        let complete = steady || self.look_closely(at_ms, row);
+        if still.reaches(&self.still_max) {
+            let frozen = |input: &&Input| frozen_after(input).is_some_and(|limit| still.rows(input.column) >= limit);
+            self.frozen.extend(self.inputs.iter().filter(frozen).map(|input| input.column as u16));
+        }
+        if !complete {
+            (self.filled, self.since) = (0, 0);
+            return Window::Warming;
+        }
+        self.ring.copy_within(at..at + signals, at + self.rows * signals);
+        self.head = if self.head + 1 == self.rows { 0 } else { self.head + 1 };
+        self.filled = (self.filled + 1).min(self.rows);
+        if self.filled < self.rows {
+            return Window::Warming;
+        }
+        let due = self.since == 0;
+        self.since = if self.since + 1 == self.hop { 0 } else { self.since + 1 };
+        if due { Window::Ready } else { Window::Between }
+    }
+
+    /// A row that is not like the one before; says whether all its features are there.
+    fn look_closely(&mut self, at_ms: i64, row: &[f32]) -> bool {
+        self.steady.leave(&mut self.inputs);
+        let at = self.head * self.inputs.len();
+        let mut complete = true;
         for (i, input) in self.inputs.iter_mut().enumerate() {
-            match input.next(sample) {
-                Value::There(value) => {
-                    self.ring[at + i] = value;
-                    self.ring[at + i + self.rows * signals] = value;
-                }
+            match input.next(at_ms, row) {
+                Value::There(value) => self.ring[at + i] = value,
                 Value::Priming => complete = false,
                 Value::Missing => {
                     complete = false;
                     self.missing.push(input.column as u16);
                 }
             }
-            if input.signal.frozen_after.is_some_and(|limit| still.rows(input.column) >= limit.max(2)) {
-                self.frozen.push(input.column as u16);
-            }
         }
-        if !complete {
-            (self.filled, self.since) = (0, 0);
-            return Window::Warming;
+        if complete {
+            self.steady.come(at_ms, &self.inputs);
         }
-        self.head = (self.head + 1) % self.rows;
-        self.filled = (self.filled + 1).min(self.rows);
-        if self.filled < self.rows {
-            return Window::Warming;
-        }
-        let due = self.since == 0;
-        self.since = (self.since + 1) % self.hop;
-        if due { Window::Ready } else { Window::Between }
+        complete
     }
 
     /// The last `window` rows, oldest first, row-major; meaningful when the last push said so.
@@ -308,4 +205,9 @@ impl Features {
     pub(crate) fn column(&self, i: usize) -> usize {
         self.inputs.get(i).map_or(0, |input| input.column)
     }
+}
+
+/// Rows after which a signal that has not changed is frozen.
+fn frozen_after(input: &Input) -> Option<u32> {
+    input.signal.frozen_after.map(|limit| limit.max(2))
 }

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`sample`](Sample) | rows as a source gives them, and the schema that names their columns |
 //! | features | a contract's transforms, fills and window over raw rows |
-//! | engine | runs a graph; `engine/tract.rs` is the one file that names tract |
+//! | engine | runs a graph: by a plan of our own, or by tract, which only this room names |
+//! | kernel | the arithmetic of the native engine, over plain slices |
 //! | [`model`](Model) | a graph and its manifest: what goes in, what the numbers mean |
 //! | [`scorer`](StreamScorer) | one stream, row by row, to decisions |
 //! | [`baseline`] | the built-in detector that needs no model |
@@ -28,13 +29,17 @@ mod clock;
 mod decision;
 mod engine;
 mod features;
+#[allow(dead_code, unused_imports)]
+mod kernel;
 mod model;
 mod sample;
 mod scorer;
 
 pub use decision::{Decision, Share, Top};
-pub use engine::{BATCH_ROWS, EngineError, EngineKind};
+pub use engine::{
+    BATCH_ROWS, EngineChoice, EngineError, EngineKind, Network, NumberKind, Numbers, Outputs, Port, RunError, Runner,
+};
 pub use features::ContractMismatch;
 pub use model::{LoadError, Model, Session};
-pub use sample::{Sample, Schema, SchemaError};
-pub use scorer::{FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};
+pub use sample::{Rows, Sample, Schema, SchemaError};
+pub use scorer::{Explain, FINDING_REPEAT_ROWS, KEPT_ROWS, StreamScorer};

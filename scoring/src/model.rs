@@ -6,14 +6,14 @@
 //! gets that, and must not look at the last row.) A *score* graph sees all rows and gives one number, and
 //! perhaps one contribution per signal.
 
+mod residual;
+
 use std::sync::Arc;
 
 use vedette_protocol::{Calibration, Digest, Manifest, ModelKind, ScoredBy, TensorSpec};
 
-use crate::engine::{BATCH_ROWS, Engine, EngineError, EngineKind, Outputs, Runner, Wanted};
-
-/// A residual this many times the calibration's counts as this many times.
-const RESIDUAL_MAX: f64 = 1e4;
+use crate::engine::{BATCH_ROWS, EngineChoice, EngineError, EngineKind, Network, Outputs, Runner, Wanted, check_size};
+use residual::{Residual, Scratch};
 
 /// Why a model can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum LoadError {
 #[derive(Clone, Debug)]
 enum Judge {
     /// Squared error per signal against the rows `from..to` of the window, over calibration residuals.
-    Residual { from: usize, to: usize, calibration: Box<[f64]> },
+    Residual { from: usize, to: usize, residual: Residual },
     /// The graph says.
     Score { contribution: bool },
 }
@@ -55,7 +55,7 @@ enum Judge {
 pub struct Model {
     manifest: Manifest,
     by: ScoredBy,
-    engine: Engine,
+    network: Network,
     judge: Judge,
     /// Numbers of a window, and how many of them (from the start) the graph sees.
     window: usize,
@@ -72,7 +72,20 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names what was found and what was expected.
     pub fn load(manifest: &Manifest, manifest_digest: Digest, onnx: &[u8]) -> Result<Model, LoadError> {
-        Engine::check_size(onnx)?;
+        Self::load_with(manifest, manifest_digest, onnx, EngineChoice::Auto)
+    }
+
+    /// As [`load`](Self::load), with a say in which engine runs the graph.
+    ///
+    /// # Errors
+    /// [`LoadError`] names what was found and what was expected.
+    pub fn load_with(
+        manifest: &Manifest,
+        manifest_digest: Digest,
+        onnx: &[u8],
+        choice: EngineChoice,
+    ) -> Result<Model, LoadError> {
+        check_size(onnx)?;
         let found = Digest::of(onnx);
         if found != manifest.artifact.digest {
             let expected = manifest.artifact.digest;
@@ -122,19 +135,18 @@ impl Model {
                 seen / signals.max(1)
             )));
         }
-        if let Judge::Residual { calibration, .. } = &judge
-            && calibration.len() != signals
+        let residuals = manifest.calibration.residual.len();
+        if let Judge::Residual { .. } = &judge
+            && residuals != 0
+            && residuals != signals
         {
-            return Err(contradiction(format!(
-                "calibration has {} residuals for {signals} signals",
-                calibration.len()
-            )));
+            return Err(contradiction(format!("calibration has {residuals} residuals for {signals} signals")));
         }
         let wanted: Vec<Wanted> =
             wanted.into_iter().map(|(name, numbers)| Wanted { name: name.clone(), numbers }).collect();
-        let engine = Engine::load(onnx, &manifest.input, &wanted)?;
+        let network = Network::load_as(onnx, choice, &manifest.input, &wanted)?;
         let by = ScoredBy::Model { model: manifest.model.clone(), artifact: found, manifest: manifest_digest };
-        Ok(Model { manifest: manifest.clone(), by, engine, judge, window, seen, signals })
+        Ok(Model { manifest: manifest.clone(), by, network, judge, window, seen, signals })
     }
 
     /// What the model promises and needs.
@@ -149,12 +161,12 @@ impl Model {
 
     /// Which program runs the graph.
     pub fn engine(&self) -> EngineKind {
-        EngineKind::Tract
+        self.network.engine()
     }
 
     /// Whether several windows at a time are computed in one go (else one after the other, with the same result).
     pub fn batches(&self) -> bool {
-        self.engine.batches()
+        self.network.batches()
     }
 
     /// Numbers of one window: rows times signals.
@@ -184,7 +196,7 @@ fn residual_judge(from: usize, to: usize, signals: usize, calibration: &Calibrat
     if residuals.is_empty() {
         residuals = vec![1.0; signals];
     }
-    Judge::Residual { from, to, calibration: residuals.into() }
+    Judge::Residual { from, to, residual: Residual::new(to - from, &residuals) }
 }
 
 /// One thread's use of a [`Model`]: keeps the engine's state and all buffers.
@@ -197,14 +209,24 @@ pub struct Session {
     seen: Vec<f32>,
     scores: Vec<f32>,
     contributions: Vec<f32>,
+    scratch: Scratch,
     fault: Option<String>,
 }
 
 impl Session {
     /// A session without history.
     pub fn new(model: Arc<Model>) -> Session {
-        let (runner, outputs) = (Runner::new(&model.engine), Outputs::new(model.engine.outputs()));
-        Session { model, runner, outputs, seen: Vec::new(), scores: Vec::new(), contributions: Vec::new(), fault: None }
+        let (runner, outputs) = (Runner::new(&model.network), Outputs::new(model.network.outputs()));
+        Session {
+            model,
+            runner,
+            outputs,
+            seen: Vec::new(),
+            scores: Vec::new(),
+            contributions: Vec::new(),
+            scratch: Scratch::default(),
+            fault: None,
+        }
     }
 
     /// The row scores, before smoothing, of 1 to [`BATCH_ROWS`] whole windows (more are ignored), NaN where the model failed.
@@ -242,11 +264,11 @@ impl Session {
     fn infer(&mut self, windows: &[f32]) -> bool {
         let model = &self.model;
         let ran = if model.seen == model.window {
-            self.runner.run(&model.engine, windows, &mut self.outputs)
+            self.runner.run(&model.network, windows, &mut self.outputs)
         } else {
             self.seen.clear();
             windows.chunks_exact(model.window).for_each(|w| self.seen.extend_from_slice(&w[..model.seen]));
-            self.runner.run(&model.engine, &self.seen, &mut self.outputs)
+            self.runner.run(&model.network, &self.seen, &mut self.outputs)
         };
         ran.map_err(|e| self.fault = Some(e.to_string())).is_ok()
     }
@@ -254,26 +276,20 @@ impl Session {
     /// Appends scores and contributions for `windows` from `outputs`.
     fn judge(&mut self, windows: &[f32]) {
         let (window, signals) = (self.model.window, self.model.signals);
-        let Some((first, rest)) = self.outputs.values.split_first() else { return };
+        let (first, second) = (self.outputs.floats(0), self.outputs.floats(1));
         match &self.model.judge {
             Judge::Score { contribution } => {
                 self.scores.extend_from_slice(first);
-                if let (true, Some(contributions)) = (contribution, rest.first()) {
-                    self.contributions.extend_from_slice(contributions);
+                if *contribution {
+                    self.contributions.extend_from_slice(second);
                 }
             }
-            Judge::Residual { from, to, calibration } => {
+            Judge::Residual { from, to, residual } => {
                 let answers = first.len() / (windows.len() / window);
                 for (window, answer) in windows.chunks_exact(window).zip(first.chunks_exact(answers)) {
                     let truth = &window[from * signals..to * signals];
                     let answer = &answer[answer.len() - truth.len()..];
-                    let mut sum = 0.0;
-                    for (i, usual) in calibration.iter().enumerate() {
-                        let residual = mean_square(truth, answer, i, signals) / usual;
-                        sum += residual.min(RESIDUAL_MAX) + nan_guard(residual);
-                        self.contributions.push(residual as f32);
-                    }
-                    self.scores.push((sum / signals as f64).ln_1p() as f32);
+                    self.scores.push(residual.score(truth, answer, &mut self.scratch, &mut self.contributions));
                 }
             }
         }
@@ -299,15 +315,4 @@ impl Session {
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
-}
-
-fn mean_square(truth: &[f32], answer: &[f32], signal: usize, signals: usize) -> f64 {
-    let of = |numbers: &[f32], row: usize| f64::from(numbers[row * signals + signal]);
-    let rows = truth.len() / signals;
-    (0..rows).map(|row| (of(truth, row) - of(answer, row)).powi(2)).sum::<f64>() / rows as f64
-}
-
-/// NaN and infinity survive into the sum, although `f64::min` would swallow them: they are a fault, not a large residual.
-fn nan_guard(residual: f64) -> f64 {
-    if residual.is_finite() { 0.0 } else { f64::NAN }
 }

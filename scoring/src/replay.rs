@@ -3,6 +3,7 @@
 //! Reads row by row in constant memory. Numbers are parsed as f32; an empty field or `nan` is an absent value. Every error
 //! names the file, the line (the header is line 1), the column, and what to do about it.
 
+mod number;
 mod time;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use flate2::bufread::MultiGzDecoder;
 use vedette_protocol::{SignalName, Unit};
 
 use crate::features::listed;
-use crate::sample::{Sample, Schema};
+use crate::sample::{Rows, Sample, Schema};
 
 /// First bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -300,7 +301,8 @@ impl Replay {
         ReplayError { place: Place { file: self.file.clone(), line, column }, problem }
     }
 
-    fn read_row(&mut self) -> Result<Option<Row>, ReplayError> {
+    /// Reads the next line into `record`: its number, or `None` at the end.
+    fn read_line(&mut self) -> Result<Option<u64>, ReplayError> {
         let more = self.reader.read_byte_record(&mut self.record);
         let line = self.record.position().map_or(0, csv::Position::line);
         if !more.map_err(|e| self.error(self.reader.position().line(), 0, problem_of(e)))? {
@@ -310,10 +312,35 @@ impl Replay {
         if found != expected {
             return Err(self.error(line, 0, Problem::Ragged { found, expected }));
         }
+        Ok(Some(line))
+    }
+
+    fn read_row(&mut self) -> Result<Option<Row>, ReplayError> {
+        let Some(line) = self.read_line()? else { return Ok(None) };
         let at_ms = self.row_time(line)?;
         let values = self.columns.iter().map(|c| self.number(line, *c)).collect::<Result<_, _>>()?;
         let label = self.label.map(|c| self.number(line, c).map(|n| n != 0.0 && !n.is_nan())).transpose()?;
         Ok(Some(Row { line, sample: Sample { at_ms, values }, label }))
+    }
+
+    /// Adds the next rows to `rows`, at most `most`, and says how many there were: none at the end. Labels are read but not kept.
+    ///
+    /// # Errors
+    /// As the iterator's; the rows before the wrong line have been added.
+    pub fn read_rows(&mut self, rows: &mut Rows, most: usize) -> Result<usize, ReplayError> {
+        let mut read = 0;
+        while read < most && !self.ended {
+            self.ended = true;
+            let Some(line) = self.read_line()? else { break };
+            let at_ms = self.row_time(line)?;
+            if let Some(label) = self.label {
+                self.number(line, label)?;
+            }
+            rows.try_push(at_ms, self.columns.iter().map(|column| self.number(line, *column)))?;
+            self.ended = false;
+            read += 1;
+        }
+        Ok(read)
     }
 
     fn field(&self, column: usize) -> &str {
@@ -321,6 +348,9 @@ impl Replay {
     }
 
     fn number(&self, line: u64, column: usize) -> Result<f32, ReplayError> {
+        if let Some(number) = self.record.get(column).and_then(number::plain) {
+            return Ok(number);
+        }
         let field = self.field(column);
         if field.is_empty() || field.eq_ignore_ascii_case("nan") {
             return Ok(f32::NAN);

@@ -12,6 +12,10 @@
 //!   windows.
 //! * A **swap** happens between two rows. The last rows are kept raw, so the new model's window is full at once.
 //!
+//! Rows are scored up to 64 together, whoever asks for more gets the same: the baseline takes all rows of four signals,
+//! then of the next four; then the rows go by one by one until their windows are gathered; the model runs all windows; then
+//! decisions are made one by one.
+//!
 //! Memory: a window twice, [`KEPT_ROWS`] raw rows, the baseline's sums, and after the first batch 64 windows. After
 //! warm-up nothing here allocates; tract does, inside.
 
@@ -24,7 +28,7 @@ use crate::decision::{Decision, Top};
 use crate::engine::BATCH_ROWS;
 use crate::features::{ContractMismatch, Features, Stillness, Window};
 use crate::model::{Model, Session};
-use crate::sample::{Sample, Schema};
+use crate::sample::{Part, Rows, Sample, Schema};
 
 mod history;
 mod smooth;
@@ -38,6 +42,15 @@ pub const KEPT_ROWS: usize = 256;
 pub const FINDING_REPEAT_ROWS: u64 = 1000;
 /// Rows for which a signal may be absent before that is a finding, when there is no contract that says.
 const ABSENT_ROWS: u32 = 10;
+
+/// Which decisions name the signals that contributed most: sorting them out costs as much as the rest of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explain {
+    /// All.
+    EveryRow,
+    /// Alarms only; [`Decision::top`] of other rows is empty.
+    Alarms,
+}
 
 /// Scores one stream.
 #[derive(Debug)]
@@ -54,7 +67,13 @@ pub struct StreamScorer {
     /// Windows waiting to be run, and the rows waiting for their decision.
     windows: Vec<f32>,
     waiting: Vec<Waiting>,
+    /// Findings of waiting rows.
+    found: Vec<Decision>,
     columns: Vec<u16>,
+    explain: Explain,
+    /// Samples that came as such, as rows.
+    rows: Rows,
+    decisions: Vec<Decision>,
     last: Decision,
 }
 
@@ -73,8 +92,8 @@ struct Live {
 /// A row between being seen and being decided.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// The baseline's decision, or a finding.
-    decision: Decision,
+    /// Which of the findings is about this row.
+    finding: Option<usize>,
     step: Step,
 }
 
@@ -120,10 +139,20 @@ impl StreamScorer {
             fault: Lasting::default(),
             windows: Vec::new(),
             waiting: Vec::with_capacity(1),
+            found: Vec::new(),
             columns: Vec::with_capacity(signals),
+            explain: Explain::EveryRow,
+            rows: Rows::new(signals, 1),
+            decisions: Vec::with_capacity(1),
             last: undecided(),
             schema,
         }
+    }
+
+    /// The same, naming signals only as `explain` says.
+    #[must_use]
+    pub fn explaining(self, explain: Explain) -> StreamScorer {
+        StreamScorer { explain, ..self }
     }
 
     /// Puts `model` (or the baseline, for `None`) in charge from the next row on. If it does not fit, the old one stays.
@@ -138,8 +167,8 @@ impl StreamScorer {
         let (contract, calibration) = (&model.manifest().contract, &model.manifest().calibration);
         let mut features = Features::bind(contract, &self.schema)?;
         self.history.keep_at_least(contract.raw_rows() as usize);
-        for sample in self.history.samples() {
-            features.push(&sample, &self.still);
+        for (at_ms, row) in self.history.rows() {
+            features.push(at_ms, row, row.iter().all(|value| value.is_finite()), &self.still);
         }
         features.restart_hop();
         self.live = Some(Live {
@@ -177,86 +206,104 @@ impl StreamScorer {
 
     /// Decides about the next row. `row` is the caller's count.
     pub fn score(&mut self, row: u64, sample: &Sample) -> &Decision {
-        self.begin();
-        self.observe(row, sample);
-        self.run();
-        if let Some(waiting) = self.waiting.first().copied() {
-            self.last = self.decide(waiting, sample);
-        }
+        let mut decisions = std::mem::take(&mut self.decisions);
+        self.score_batch(row, std::slice::from_ref(sample), &mut decisions);
+        decisions.clear();
+        self.decisions = decisions;
         &self.last
     }
 
     /// Decides about the next rows, `first_row` and on, and appends one decision for each to `out`: the same decisions as one by
-    /// one (scores may differ by rounding), computed up to 64 at a time.
+    /// one (a model's scores may differ by rounding), computed up to 64 at a time.
     pub fn score_batch(&mut self, first_row: u64, samples: &[Sample], out: &mut Vec<Decision>) {
         let mut row = first_row;
-        for chunk in samples.chunks(BATCH_ROWS) {
-            self.begin();
-            for sample in chunk {
-                self.observe(row, sample);
-                row += 1;
-            }
-            self.run();
-            for (i, sample) in chunk.iter().enumerate() {
-                if let Some(waiting) = self.waiting.get(i).copied() {
-                    self.last = self.decide(waiting, sample);
-                    out.push(self.last);
-                }
-            }
+        let mut rows = std::mem::replace(&mut self.rows, Rows::new(self.schema.len(), 0));
+        for samples in samples.chunks(BATCH_ROWS) {
+            rows.clear();
+            samples.iter().for_each(|sample| rows.push(sample.at_ms, &sample.values));
+            self.take(row, rows.part(0..rows.len()), out);
+            row += samples.len() as u64;
+        }
+        self.rows = rows;
+    }
+
+    /// The same for rows in one piece, of this stream's schema; of another schema, nothing is decided.
+    pub fn score_rows(&mut self, first_row: u64, rows: &Rows, out: &mut Vec<Decision>) {
+        if !rows.has_signals(self.schema.len()) {
+            return;
+        }
+        let mut done = 0;
+        while done < rows.len() {
+            let to = rows.len().min(done + BATCH_ROWS);
+            self.take(first_row + done as u64, rows.part(done..to), out);
+            done = to;
         }
     }
 
-    fn begin(&mut self) {
+    /// Decides about some rows, at most [`BATCH_ROWS`].
+    fn take(&mut self, first_row: u64, rows: Part<'_>, out: &mut Vec<Decision>) {
         self.windows.clear();
         self.waiting.clear();
+        self.found.clear();
+        self.baseline.see(rows.values);
+        for (i, at_ms) in rows.at_ms.iter().enumerate() {
+            self.observe(first_row + i as u64, i, *at_ms, rows.row(i));
+        }
+        self.run();
+        for (i, at_ms) in rows.at_ms.iter().enumerate() {
+            self.last = self.decide(first_row + i as u64, i, *at_ms, rows.row(i));
+            out.push(self.last);
+        }
     }
 
-    /// Everything about a row that needs no model's answer.
-    fn observe(&mut self, row: u64, sample: &Sample) {
-        self.still.see(&sample.values);
-        self.history.push(sample);
-        let decision = self.baseline_decision(row, sample);
-        let mut waiting = Waiting { decision, step: Step::Decided };
+    /// Everything about the `i`-th row of a batch that needs no model's answer.
+    fn observe(&mut self, row: u64, i: usize, at_ms: i64, values: &[f32]) {
+        let whole = self.still.see(values);
+        self.history.push(at_ms, values);
+        let mut step = Step::Decided;
         self.columns.clear();
         match &mut self.live {
             None => self.columns.extend(self.still.absent_for(ABSENT_ROWS).map(|c| c as u16)),
             Some(live) => {
-                let window = live.features.push(sample, &self.still);
+                let window = live.features.push(at_ms, values, whole, &self.still);
                 self.columns.extend_from_slice(live.features.missing());
                 match window {
                     Window::Warming => {}
-                    Window::Between => waiting.step = Step::Between,
+                    Window::Between => step = Step::Between,
                     Window::Ready => {
-                        waiting.step = Step::Window(self.windows.len() / live.session.model().window_numbers());
+                        step = Step::Window(self.windows.len() / live.session.model().window_numbers());
                         self.windows.extend_from_slice(live.features.window());
                     }
                 }
             }
         }
-        if self.missing.due(self.columns.len()) {
-            finding(&mut waiting.decision, Cause::Missing, &self.columns, sample);
-        }
         let frozen = self.live.as_ref().map_or(&[][..], |live| live.features.frozen());
-        if self.frozen.due(frozen.len()) && waiting.decision.cause != Cause::Missing {
-            finding(&mut waiting.decision, Cause::Frozen, frozen, sample);
+        let missing_due = self.missing.due(self.columns.len());
+        let frozen_due = self.frozen.due(frozen.len());
+        let mut finding = None;
+        if missing_due || frozen_due {
+            let (cause, columns) =
+                if missing_due { (Cause::Missing, &self.columns[..]) } else { (Cause::Frozen, frozen) };
+            finding = Some(self.found.len());
+            self.found.push(found(cause, columns, self.baseline_decision(row, i, at_ms), values));
         }
-        self.waiting.push(waiting);
+        self.waiting.push(Waiting { finding, step });
     }
 
-    fn baseline_decision(&mut self, row: u64, sample: &Sample) -> Decision {
-        let score = self.baseline.score(&sample.values) as f32;
+    /// What the baseline says about the `i`-th row of a batch, without the signals.
+    fn baseline_decision(&self, row: u64, i: usize, at_ms: i64) -> Decision {
+        let score = self.baseline.scores().get(i).copied().unwrap_or(0.0);
         let over = score >= baseline::THRESHOLD;
-        let top = Top::of(self.baseline.signal_scores().iter().copied().enumerate()).with_values(&sample.values);
         Decision {
             row,
-            at_ms: sample.at_ms,
+            at_ms,
             cause: Cause::Baseline,
             score,
             row_score: score,
             threshold: baseline::THRESHOLD,
             over,
             alarm: over,
-            top,
+            top: Top::default(),
             input: None,
         }
     }
@@ -270,42 +317,57 @@ impl StreamScorer {
         }
     }
 
-    fn decide(&mut self, waiting: Waiting, sample: &Sample) -> Decision {
-        let Waiting { mut decision, step } = waiting;
-        let mut seen = None;
-        if let Some(live) = &mut self.live {
-            match step {
-                Step::Decided => {}
-                Step::Between => {
-                    if let (Cause::Baseline, Some(last)) = (decision.cause, live.last_window) {
-                        let (row, at_ms) = (decision.row, decision.at_ms);
-                        decision = Decision { row, at_ms, alarm: false, input: None, ..last };
-                    }
+    fn decide(&mut self, row: u64, i: usize, at_ms: i64, values: &[f32]) -> Decision {
+        let mut decision = self.baseline_decision(row, i, at_ms);
+        let Some(Waiting { finding, step }) = self.waiting.get(i).copied() else { return decision };
+        let finding = finding.and_then(|at| self.found.get(at).copied());
+        let mut seen = values;
+        match (&mut self.live, step) {
+            (None, _) | (Some(_), Step::Decided) => {}
+            (Some(live), Step::Between) => {
+                if let Some(last) = live.last_window {
+                    let (row, at_ms) = (decision.row, decision.at_ms);
+                    decision = Decision { row, at_ms, alarm: false, input: None, ..last };
+                    return finding.map_or(decision, |finding| with_digest(finding, values));
                 }
-                Step::Window(slot) => {
+            }
+            (Some(live), Step::Window(slot)) => {
+                decision = live.judge(slot, &decision, &mut self.fault);
+                if decision.by_model() {
                     let numbers = live.session.model().window_numbers();
-                    seen = self.windows.get(slot * numbers..(slot + 1) * numbers);
-                    let judged = live.judge(slot, &decision, sample, &mut self.fault);
-                    live.last_window = Some(judged);
-                    if decision.cause == Cause::Baseline {
-                        decision = judged;
-                    } else {
-                        seen = None;
-                    }
+                    seen = self.windows.get(slot * numbers..(slot + 1) * numbers).unwrap_or(values);
                 }
             }
         }
-        if decision.alarm {
-            decision.input =
-                Some(digest(if decision.by_model() { seen.unwrap_or(&sample.values) } else { &sample.values }));
+        if decision.alarm || self.explain == Explain::EveryRow {
+            decision.top = self.top(&decision, i, step).with_values(values);
         }
-        decision
+        if let (Some(live), Step::Window(_)) = (&mut self.live, step) {
+            live.last_window = Some(decision);
+        }
+        match finding {
+            Some(finding) => with_digest(finding, values),
+            None if decision.alarm => with_digest(decision, seen),
+            None => decision,
+        }
+    }
+
+    /// The signals that contributed most to the decision about the `i`-th row of a batch.
+    fn top(&self, decision: &Decision, i: usize, step: Step) -> Top {
+        if let (Some(live), Step::Window(slot)) = (&self.live, step)
+            && decision.by_model()
+            && let contributions @ [_, ..] = live.session.contributions(slot)
+        {
+            return Top::of(contributions.iter().enumerate().map(|(c, part)| (live.features.column(c), *part)));
+        }
+        // Where a graph does not say, the baseline's view of the signals stands in.
+        Top::of(self.baseline.signals_of(i).enumerate())
     }
 }
 
 impl Live {
     /// The model's decision, or the baseline's with the fault noted.
-    fn judge(&mut self, slot: usize, baseline: &Decision, sample: &Sample, fault: &mut Lasting) -> Decision {
+    fn judge(&mut self, slot: usize, baseline: &Decision, fault: &mut Lasting) -> Decision {
         let row_score = self.session.scores().get(slot).copied().unwrap_or(f32::NAN);
         let failed = !row_score.is_finite();
         let say_fault = fault.due(usize::from(failed));
@@ -315,13 +377,6 @@ impl Live {
         let score = self.smooth.mean_with(row_score);
         let over = score > self.threshold;
         self.over_rows = if over { self.over_rows.saturating_add(1) } else { 0 };
-        let contributions = self.session.contributions(slot);
-        let top = if contributions.is_empty() {
-            baseline.top // the graph does not say: the baseline's view of the signals stands in
-        } else {
-            let by_column = contributions.iter().enumerate().map(|(i, c)| (self.features.column(i), *c));
-            Top::of(by_column).with_values(&sample.values)
-        };
         Decision {
             cause: Cause::Model,
             score,
@@ -329,18 +384,21 @@ impl Live {
             threshold: self.threshold,
             over,
             alarm: over && self.over_rows >= self.hold,
-            top,
             ..*baseline
         }
     }
 }
 
-/// Makes the decision a finding about `columns`.
-fn finding(decision: &mut Decision, cause: Cause, columns: &[u16], sample: &Sample) {
+/// A finding about `columns`.
+fn found(cause: Cause, columns: &[u16], decision: Decision, values: &[f32]) -> Decision {
     let count = columns.len() as f32;
-    let top = Top::of(columns.iter().map(|c| (usize::from(*c), 1.0))).with_values(&sample.values);
-    *decision =
-        Decision { cause, score: count, row_score: count, threshold: 0.0, over: true, alarm: true, top, ..*decision };
+    let top = Top::of(columns.iter().map(|c| (usize::from(*c), 1.0))).with_values(values);
+    Decision { cause, score: count, row_score: count, threshold: 0.0, over: true, alarm: true, top, ..decision }
+}
+
+/// The decision with the digest of what it is about.
+fn with_digest(decision: Decision, seen: &[f32]) -> Decision {
+    Decision { input: Some(digest(seen)), ..decision }
 }
 
 fn undecided() -> Decision {

@@ -6,7 +6,7 @@ use vedette_protocol::SelfTest;
 
 use crate::features::{Features, Stillness, Window};
 use crate::model::{Model, Session};
-use crate::sample::{Sample, Schema};
+use crate::sample::Schema;
 
 /// Why a model does not do what its author saw.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -97,7 +97,7 @@ fn window_of(model: &Model, numbers: &[f32]) -> Option<Vec<f32>> {
     let mut last = Window::Warming;
     for (i, row) in (0_i64..).zip(numbers.chunks_exact(schema.len())) {
         let at_ms = i.saturating_mul(i64::try_from(contract.sampling_ms).unwrap_or(i64::MAX));
-        last = features.push(&Sample { at_ms, values: row.into() }, &still);
+        last = features.push(at_ms, row, row.iter().all(|value| value.is_finite()), &still);
     }
     (last != Window::Warming).then(|| features.window().to_vec())
 }

@@ -207,7 +207,7 @@ def coverage_models(source):
         content = path.read_bytes()
         if not (DATA / "coverage" / path.name).exists():
             content = without_metadata(onnx.load_from_string(content)).SerializeToString(deterministic=True)
-        batch = "whole" if name == "dense_int8_dyn" else "any"
+        batch = "one" if name == "dense_int8_dyn" else "any"
         yield Made(f"coverage_{name}", coverage_family(name), coverage_exporter(name), content, {about["input"]: rows}, batch)
 
 

@@ -63,7 +63,7 @@ def dynamic_model(folder, source, rows):
     target = folder / "quantized.onnx"
     quantize_dynamic(folder / "prepared.onnx", target, weight_type=QuantType.QInt8)
     name, family = f"{source.name}_int8_dynamic", f"int8 dynamic, {source.family}"
-    return Made(name, family, EXPORTER, target.read_bytes(), {"x": rows}, "whole")
+    return Made(name, family, EXPORTER, target.read_bytes(), {"x": rows}, "one")
 
 
 def half_model(folder, source, rows):

@@ -164,7 +164,7 @@ def linear_classifiers(zoo):
     lda, qda = discriminant_analysis.LinearDiscriminantAnalysis(), discriminant_analysis.QuadraticDiscriminantAnalysis()
     zoo.add("discriminant_linear", "discriminant analysis", lda, GRADES, PLAIN)
     # skl2onnx gives the labels as [1, rows].
-    zoo.add("discriminant_quadratic", "discriminant analysis", qda, GRADES, PLAIN, batch="whole")
+    zoo.add("discriminant_quadratic", "discriminant analysis", qda, GRADES, PLAIN, batch="one")
     zoo.add("sgd_one_class", "one-class linear", linear_model.SGDOneClassSVM(random_state=0))
 
 

@@ -23,7 +23,7 @@ pub struct Running {
     pub reason: SwapReason,
 }
 
-/// One stream's report; the scorer's thread writes it, everyone may read.
+/// One stream's report; who scores it writes, everyone may read.
 #[derive(Debug)]
 pub struct LaneReport {
     stream: StreamName,

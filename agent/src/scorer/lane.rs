@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vedette_protocol::id::{Digest, StreamName};
 use vedette_protocol::number::Finite32;
 use vedette_protocol::record::{Anomaly, Body, Cause, Contribution, DropClass, Dropped, ScoredBy, Swap, SwapReason};
-use vedette_scoring::{Decision, Model, Schema, StreamScorer};
+use vedette_scoring::{Decision, Explain, Model, Rows, Schema, StreamScorer};
 
 use super::board::{LaneReport, Running};
 use super::{FAULTS_MAX, LaneSettings, SwapError};
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::ledger::RESERVED_ROWS;
 use crate::recorder::Recorder;
 use crate::recorder::bucket::{Admission, Bucket, DroppedRun};
-use crate::source::{BATCH_SAMPLES_MAX, Batch};
+use crate::source::BATCH_SAMPLES_MAX;
 
 /// Swap records that wait because the recorder's queue is full; beyond it a further swap is refused.
 const OWED_SWAPS_MAX: usize = 16;
@@ -49,7 +49,7 @@ impl Lane {
     pub(super) fn open(settings: LaneSettings, recorder: Recorder, clock: Clock) -> Self {
         let LaneSettings { stream, schema, model, baseline, anomaly_rate, anomaly_burst } = settings;
         let next_row = recorder.ledger().read().unwrap_or_else(PoisonError::into_inner).next_row(&stream);
-        let mut scorer = StreamScorer::new(Arc::clone(&schema));
+        let mut scorer = new_scorer(&schema);
         if let Err(problem) = scorer.swap(model) {
             tracing::error!(stream = %stream, problem = %problem, "the model of the last run no longer fits the stream; the baseline scores it");
         }
@@ -85,21 +85,21 @@ impl Lane {
         self.report.latency().record(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX), samples as u64);
     }
 
-    /// Scores a batch; tells whether the model had to be taken out.
-    pub(super) fn score(&mut self, batch: &Batch, now: Instant) -> bool {
-        self.reserve(batch.samples.len() as u64);
-        let panicked = !self.decide(batch);
+    /// Scores the next rows; tells whether the model had to be taken out.
+    pub(super) fn score(&mut self, rows: &Rows, now: Instant) -> bool {
+        self.reserve(rows.len() as u64);
+        let panicked = !self.decide(rows);
         if panicked {
             tracing::error!(stream = %self.stream, by = %self.scorer.running(), "the model panicked; the baseline goes on");
             self.start_over();
-            if !self.decide(batch) {
-                tracing::error!(stream = %self.stream, rows = batch.samples.len(), "the baseline panicked too; these rows have no decision");
+            if !self.decide(rows) {
+                tracing::error!(stream = %self.stream, rows = rows.len(), "the baseline panicked too; these rows have no decision");
                 self.decisions.clear();
                 self.start_over();
             }
         }
-        self.next_row += batch.samples.len() as u64;
-        self.report.scored(batch.samples.len() as u64, self.next_row);
+        self.next_row += rows.len() as u64;
+        self.report.scored(rows.len() as u64, self.next_row);
         let decisions = std::mem::take(&mut self.decisions);
         self.report.count_over(decisions.iter().filter(|d| d.over).count() as u64);
         for decision in &decisions {
@@ -149,7 +149,7 @@ impl Lane {
 
     /// After a panic: what it left behind is not trusted.
     fn start_over(&mut self) {
-        self.scorer = StreamScorer::new(Arc::clone(&self.schema));
+        self.scorer = new_scorer(&self.schema);
         self.take_charge(SwapReason::Fault);
     }
 
@@ -162,14 +162,10 @@ impl Lane {
     }
 
     /// Fills `decisions`; false when scoring panicked.
-    fn decide(&mut self, batch: &Batch) -> bool {
+    fn decide(&mut self, rows: &Rows) -> bool {
         self.decisions.clear();
         let (scorer, decisions, row) = (&mut self.scorer, &mut self.decisions, self.next_row);
-        catch_unwind(AssertUnwindSafe(|| match batch.samples.as_slice() {
-            [sample] => decisions.push(*scorer.score(row, sample)),
-            samples => scorer.score_batch(row, samples, decisions),
-        }))
-        .is_ok()
+        catch_unwind(AssertUnwindSafe(|| scorer.score_rows(row, rows, decisions))).is_ok()
     }
 
     fn judge(&mut self, decision: &Decision, now: Instant) {
@@ -299,6 +295,10 @@ impl Lane {
             self.owed.pop_front();
         }
     }
+}
+
+fn new_scorer(schema: &Arc<Schema>) -> StreamScorer {
+    StreamScorer::new(Arc::clone(schema)).explaining(Explain::Alarms)
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use vedette_protocol::id::{SignalName, Unit};
 use vedette_protocol::time::corrected::JUMP_MS;
-use vedette_scoring::{Sample, Schema};
+use vedette_scoring::{Rows, Schema};
 
-use super::{Doing, Feed};
+use super::{Doing, Ended, Feed};
 use crate::{clock, config};
 
 /// Temperatures reported: a server has dozens, and each costs a signal.
@@ -86,8 +86,9 @@ impl Host {
 
     /// Reads the sensors at every interval; a reading that was missed is not made up for.
     pub async fn run(self, feed: Feed, shutdown: CancellationToken) {
-        let mut sensors = self.sensors;
-        let mut last_ms = i64::MIN;
+        let report = Arc::clone(&feed.report);
+        let rows = Rows::new(self.schema.len(), 1);
+        let mut readings = Readings { sensors: self.sensors, rows, last_ms: i64::MIN };
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and a share of CPU needs a time between two readings.
@@ -97,28 +98,45 @@ impl Host {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let now = feed.clock.now();
-            let read = tokio::task::spawn_blocking(move || {
-                let values = sensors.read(now);
-                (sensors, values)
+            let feed = feed.clone();
+            // Reading and scoring may take long: not here, where others wait.
+            let turn = tokio::task::spawn_blocking(move || {
+                let ended = readings.score(&feed).is_err();
+                (readings, ended)
             });
-            let values;
-            (sensors, values) = match read.await {
-                Ok(read) => read,
+            let ended;
+            (readings, ended) = match turn.await {
+                Ok(turn) => turn,
                 Err(error) => {
                     tracing::error!(error = %error, "couldn't read this machine's metrics; the source ends");
-                    return feed.report.set(Doing::Hindered(format!("reading the sensors failed: {error}")));
+                    return report.set(Doing::Hindered(format!("reading the sensors failed: {error}")));
                 }
             };
-            // A wall clock that is put back a little must not turn the stream's time round; one that was set is followed.
-            let now_ms = feed.clock.wall_ms();
-            let set_back = now_ms < last_ms.saturating_sub(JUMP_MS);
-            last_ms = if set_back { now_ms } else { now_ms.max(last_ms.saturating_add(1)) };
-            let sample = Sample { at_ms: last_ms, values: values.into_boxed_slice() };
-            if feed.send(feed.clock.now(), vec![sample]).await.is_err() {
+            if ended {
                 return;
             }
         }
+    }
+}
+
+/// The sensors, and what was read last.
+struct Readings {
+    sensors: Sensors,
+    rows: Rows,
+    last_ms: i64,
+}
+
+impl Readings {
+    /// Takes a reading and has it scored.
+    fn score(&mut self, feed: &Feed) -> Result<(), Ended> {
+        let values = self.sensors.read(feed.clock.now());
+        // A wall clock that is put back a little must not turn the stream's time round; one that was set is followed.
+        let now_ms = feed.clock.wall_ms();
+        let set_back = now_ms < self.last_ms.saturating_sub(JUMP_MS);
+        self.last_ms = if set_back { now_ms } else { now_ms.max(self.last_ms.saturating_add(1)) };
+        self.rows.clear();
+        self.rows.push(self.last_ms, &values);
+        feed.score(feed.clock.now(), &self.rows)
     }
 }
 

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vedette_protocol::id::StreamName;
 use vedette_scoring::Schema;
 
 use super::ascent::Ascent;
 use super::message::{self, MESSAGE_BYTES_MAX};
-use super::{Doing, Ended, Feed, schema};
+use super::queue::{self, Waiting};
+use super::{BATCH_SAMPLES_MAX, Doing, Ended, Feed, schema};
 use crate::backoff::{Backoff, draw};
 use crate::config;
 use crate::mqtt::{Event, Events, KEEP_ALIVE, Options, Publisher, connect};
@@ -21,6 +23,9 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(500);
 
 /// The longest wait between two attempts.
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
+
+/// Samples that wait for the thread that scores them: a batch. When full, the socket is not read.
+const QUEUE_SAMPLES: usize = BATCH_SAMPLES_MAX;
 
 /// An MQTT source, not started yet.
 #[derive(Debug)]
@@ -49,8 +54,13 @@ impl Mqtt {
 
     /// Connects, and connects again, until the agent stops.
     pub async fn run(self, feed: Feed, shutdown: CancellationToken) {
+        let (queue, scoring) = queue::open(QUEUE_SAMPLES, self.schema.len(), feed.clone(), shutdown.clone());
+        tokio::join!(self.hear(feed, queue, shutdown), scoring);
+    }
+
+    async fn hear(self, feed: Feed, queue: mpsc::Sender<Waiting>, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
-        let mut listener = Listener { source: &self, feed: &feed, ascent: Ascent::new(), complained: false };
+        let mut listener = Listener { source: &self, feed: &feed, queue, ascent: Ascent::new(), complained: false };
         loop {
             let (publisher, events) = connect(self.options());
             let end = tokio::select! {
@@ -82,6 +92,7 @@ impl Mqtt {
 struct Listener<'a> {
     source: &'a Mqtt,
     feed: &'a Feed,
+    queue: mpsc::Sender<Waiting>,
     ascent: Ascent,
     complained: bool,
 }
@@ -122,7 +133,7 @@ impl Listener<'_> {
         match sample {
             Ok(sample) => {
                 self.complained = false;
-                self.feed.send(taken, vec![sample]).await
+                self.queue.send(Waiting { taken, sample }).await.map_err(|_closed| Ended)
             }
             Err(problem) => {
                 self.feed.report.reject(1);

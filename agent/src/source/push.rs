@@ -13,7 +13,8 @@ use vedette_scoring::{Sample, Schema};
 
 use super::ascent::Ascent;
 use super::message::{self, MessageError};
-use super::{BATCH_SAMPLES_MAX, Feed, Report, schema};
+use super::queue::{self, Waiting};
+use super::{Feed, Report, schema};
 use crate::clock::Clock;
 use crate::config::{self, Format};
 
@@ -67,12 +68,6 @@ pub struct Intake {
     report: Arc<Report>,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    taken: Instant,
-    sample: Sample,
-}
-
 impl Push {
     /// # Errors
     /// When the signals make no schema.
@@ -86,34 +81,11 @@ impl Push {
         Arc::clone(&self.schema)
     }
 
-    /// The intake, and the work that carries samples from its queue to the scorer.
+    /// The intake, and the work that scores what comes in.
     pub fn run(self, feed: Feed, shutdown: CancellationToken) -> (Intake, impl Future<Output = ()> + Send) {
-        let (queue, waiting) = mpsc::channel(self.queue);
-        let intake = Intake {
-            schema: self.schema,
-            queue,
-            ascent: Arc::default(),
-            clock: feed.clock,
-            report: Arc::clone(&feed.report),
-        };
-        (intake, carry(waiting, feed, shutdown))
-    }
-}
-
-async fn carry(mut queue: mpsc::Receiver<Waiting>, feed: Feed, shutdown: CancellationToken) {
-    let mut waiting = Vec::with_capacity(BATCH_SAMPLES_MAX);
-    loop {
-        let count = tokio::select! {
-            () = shutdown.cancelled() => return,
-            count = queue.recv_many(&mut waiting, BATCH_SAMPLES_MAX) => count,
-        };
-        let Some(first) = waiting.first() else { return };
-        let taken = first.taken;
-        let mut samples = Vec::with_capacity(count);
-        samples.extend(waiting.drain(..).map(|w| w.sample));
-        if feed.send(taken, samples).await.is_err() {
-            return;
-        }
+        let (clock, report) = (feed.clock, Arc::clone(&feed.report));
+        let (queue, work) = queue::open(self.queue, self.schema.len(), feed, shutdown);
+        (Intake { schema: self.schema, queue, ascent: Arc::default(), clock, report }, work)
     }
 }
 
@@ -178,15 +150,17 @@ impl Intake {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::scorer::{Input, LaneId};
+    use crate::source::{BATCH_SAMPLES_MAX, Place};
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use vedette_scoring::Rows;
 
     fn push(queue: usize) -> Push {
         Push::open(&config::Push { signals: vec![("cpu".parse().unwrap(), None)] }, queue).unwrap()
     }
 
-    fn feed() -> (Feed, mpsc::Receiver<Input>) {
-        let (scorer, inputs) = mpsc::channel(1);
-        (Feed { lane: LaneId(0), scorer, clock: Clock::start().unwrap(), report: Arc::default() }, inputs)
+    fn feed() -> (Feed, Receiver<Rows>) {
+        let (shown, rows) = sync_channel(1);
+        (Feed { place: Place::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() }, rows)
     }
 
     fn lines(from: usize, to: usize) -> Vec<u8> {
@@ -195,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_post_is_taken_whole_or_not_at_all_and_a_full_queue_is_busy() {
-        let (feed, _inputs) = feed();
+        let (feed, _rows) = feed();
         let (intake, _work) = push(4).run(feed, CancellationToken::new());
         assert_eq!(intake.take(&lines(0, 3)), Ok(3));
         assert_eq!(intake.take(&lines(3, 5)), Err(PushError::Busy { waiting: 3 }));
@@ -206,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_named_and_nothing_of_its_post_is_taken() {
-        let (feed, _inputs) = feed();
+        let (feed, _rows) = feed();
         let (intake, _work) = push(8).run(feed, CancellationToken::new());
         let body = b"{\"at\":1,\"values\":{\"cpu\":1}}\n\n{\"at\":2,\"values\":{\"gpu\":1}}\n";
         let problem = MessageError::UnknownSignal("gpu".into());
@@ -216,7 +190,7 @@ mod tests {
 
     #[test]
     fn time_may_stand_but_not_go_back_also_over_posts() {
-        let (feed, _inputs) = feed();
+        let (feed, _rows) = feed();
         let (intake, _work) = push(8).run(feed, CancellationToken::new());
         assert_eq!(intake.take(&lines(5, 7)), Ok(2));
         assert_eq!(intake.take(&lines(6, 7)), Ok(1));
@@ -224,21 +198,38 @@ mod tests {
         assert_eq!(intake.take(&lines(5, 6)), Err(PushError::Line { line: 1, problem }));
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn samples_reach_the_scorer_in_order_and_those_that_wait_together() {
-        let (feed, mut inputs) = feed();
+        let (feed, rows) = feed();
         let shutdown = CancellationToken::new();
         let (intake, work) = push(1024).run(feed, shutdown.clone());
         assert_eq!(intake.take(&lines(0, 100)), Ok(100));
         let work = tokio::spawn(work);
-        let mut times = Vec::new();
-        while times.len() < 100 {
-            let Some(Input::Samples(batch)) = inputs.recv().await else { panic!("the work ended early") };
-            assert!(batch.samples.len() <= BATCH_SAMPLES_MAX);
-            times.extend(batch.samples.iter().map(|s| s.at_ms));
-        }
-        assert_eq!(times, (0..100).collect::<Vec<i64>>());
+        let seen = tokio::task::spawn_blocking(move || {
+            let mut times = Vec::new();
+            while times.len() < 100 {
+                let rows = rows.recv().unwrap();
+                assert!(rows.len() <= BATCH_SAMPLES_MAX);
+                times.extend_from_slice(rows.times());
+            }
+            times
+        });
+        assert_eq!(seen.await.unwrap(), (0..100).collect::<Vec<i64>>());
         shutdown.cancel();
         work.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_taken_before_the_stop_is_scored() {
+        let (feed, rows) = feed();
+        let shutdown = CancellationToken::new();
+        let (intake, work) = push(1024).run(feed, shutdown.clone());
+        assert_eq!(intake.take(&lines(0, 100)), Ok(100));
+        shutdown.cancel();
+        let work = tokio::spawn(work);
+        let seen = tokio::task::spawn_blocking(move || rows.iter().map(|rows| rows.len()).sum::<usize>());
+        work.await.unwrap();
+        assert_eq!(seen.await.unwrap(), 100);
+        assert_eq!(intake.take(&lines(100, 101)), Err(PushError::Stopping));
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use vedette_scoring::replay::{Disorder, Options, Replay as File, ReplayError, Time};
-use vedette_scoring::{Sample, Schema};
+use vedette_scoring::{Rows, Schema};
 
-use super::{BATCH_SAMPLES_MAX, Doing, Feed};
+use super::{BATCH_SAMPLES_MAX, Doing, Feed, on_thread};
 use crate::config;
+
+/// Numbers of a file that is replayed again and again that are kept, so that it is read once: 4 MiB, a week of 38
+/// signals at one row in 20 s. A longer file is read anew each time.
+const KEPT_NUMBERS_MAX: usize = 1 << 20;
 
 /// A recorded file, opened.
 #[derive(Debug)]
@@ -55,19 +58,9 @@ impl Replay {
     pub async fn run(self, feed: Feed, shutdown: CancellationToken) {
         let report = Arc::clone(&feed.report);
         let runtime = Handle::current();
-        let (over, ended) = oneshot::channel();
-        // Reading and unpacking block for as long as the file lasts, so they have a thread of their own.
-        let thread = std::thread::Builder::new().name("replay".to_owned()).spawn(move || {
-            if over.send(self.play(&feed, &shutdown, &runtime)).is_err() {
-                tracing::debug!("nobody waits for the end of the replay");
-            }
-        });
-        let played = match thread {
-            Ok(_handle) => {
-                ended.await.map_err(|_| "its thread died".to_owned()).and_then(|r| r.map_err(|e| e.to_string()))
-            }
-            Err(error) => Err(format!("couldn't start its thread: {error}")),
-        };
+        // Reading, unpacking and scoring block for as long as the file lasts, so they have a thread of their own.
+        let played = on_thread("replay", move || self.play(&feed, &shutdown, &runtime)).await;
+        let played = played.and_then(|played| played.map_err(|e| e.to_string()));
         match played {
             Ok(()) => report.set(Doing::Ended),
             Err(error) => {
@@ -79,37 +72,82 @@ impl Replay {
 
     fn play(self, feed: &Feed, shutdown: &CancellationToken, runtime: &Handle) -> Result<(), ReplayError> {
         let Self { settings, options, mut file } = self;
-        let mut player =
-            Player { feed, shutdown, runtime, pace: Pace::new(settings.speed), waiting: Vec::new(), gone: false };
-        let mut shift_ms = 0;
+        let signals = file.schema().len();
+        let mut player = Player {
+            feed,
+            shutdown,
+            runtime,
+            pace: Pace::new(settings.speed),
+            waiting: Rows::new(signals, BATCH_SAMPLES_MAX),
+            gone: false,
+        };
+        let mut round = Round::default();
+        let mut kept = settings.repeat.then(|| Rows::new(signals, 0));
         loop {
-            let (mut first_ms, mut last_ms, mut step_ms) = (None, 0, 1);
-            for row in file {
-                let mut sample = match row {
-                    Ok(row) => row.sample,
-                    Err(error) => {
-                        player.flush();
-                        return Err(error);
-                    }
-                };
-                sample.at_ms = sample.at_ms.saturating_add(shift_ms);
-                if first_ms.is_none() {
-                    first_ms = Some(sample.at_ms);
-                } else {
-                    step_ms = (sample.at_ms - last_ms).max(1);
+            let mut rows = Rows::new(signals, BATCH_SAMPLES_MAX);
+            loop {
+                rows.clear();
+                let read = file.read_rows(&mut rows, BATCH_SAMPLES_MAX);
+                player.play(round.shifted(&rows, 0..rows.len()));
+                if read.inspect_err(|_| player.flush())? == 0 || player.gone {
+                    break;
                 }
-                last_ms = sample.at_ms;
-                player.take(sample);
-                if player.gone {
-                    return Ok(());
+                kept.take_if(|kept| (kept.len() + rows.len()) * signals > KEPT_NUMBERS_MAX);
+                if let Some(kept) = &mut kept {
+                    kept.push_later(&rows, 0..rows.len(), 0);
+                }
+            }
+            while settings.repeat && !player.gone && round.again() {
+                let Some(kept) = &kept else { break };
+                for from in (0..kept.len()).step_by(BATCH_SAMPLES_MAX) {
+                    player.play(round.shifted(kept, from..kept.len().min(from + BATCH_SAMPLES_MAX)));
                 }
             }
             player.flush();
-            let Some(first_ms) = first_ms.filter(|_| settings.repeat && !player.gone) else { return Ok(()) };
-            // The next round begins one step after the last row.
-            shift_ms += last_ms - first_ms + step_ms;
+            if !settings.repeat || player.gone || round.is_empty() {
+                return Ok(());
+            }
             file = File::open(&settings.file, &options)?;
         }
+    }
+}
+
+/// The times of a file that is replayed again: they go on.
+#[derive(Debug, Default)]
+struct Round {
+    rows: Option<Rows>,
+    shift_ms: i64,
+    first_ms: Option<i64>,
+    last_ms: i64,
+    step_ms: i64,
+}
+
+impl Round {
+    /// Some rows of the file, with the times of this round.
+    fn shifted(&mut self, rows: &Rows, which: std::ops::Range<usize>) -> &Rows {
+        for at_ms in rows.times().get(which.clone()).unwrap_or_default() {
+            match self.first_ms {
+                None => self.first_ms = Some(*at_ms),
+                Some(_) => self.step_ms = at_ms.saturating_sub(self.last_ms).max(1),
+            }
+            self.last_ms = *at_ms;
+        }
+        let shifted = self.rows.get_or_insert_with(|| rows.like());
+        shifted.clear();
+        shifted.push_later(rows, which, self.shift_ms);
+        shifted
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first_ms.is_none() && self.shift_ms == 0
+    }
+
+    /// The next round begins one step after the last row; false when there is no row to go on from.
+    fn again(&mut self) -> bool {
+        let Some(first_ms) = self.first_ms.take() else { return false };
+        let length_ms = self.last_ms.saturating_sub(first_ms).saturating_add(self.step_ms.max(1));
+        self.shift_ms = self.shift_ms.saturating_add(length_ms);
+        true
     }
 }
 
@@ -119,24 +157,37 @@ struct Player<'a> {
     shutdown: &'a CancellationToken,
     runtime: &'a Handle,
     pace: Pace,
-    waiting: Vec<Sample>,
+    /// Rows that are due.
+    waiting: Rows,
     /// The agent is stopping.
     gone: bool,
 }
 
 impl Player<'_> {
-    fn take(&mut self, sample: Sample) {
-        let now = self.feed.clock.now();
-        let wait = self.pace.wait(sample.at_ms, now);
+    fn play(&mut self, rows: &Rows) {
+        if self.gone {
+            return;
+        }
+        if self.pace.is_full() {
+            self.score(rows);
+            return;
+        }
+        for (i, at_ms) in rows.times().iter().enumerate() {
+            self.take(*at_ms, rows.row(i));
+        }
+    }
+
+    fn take(&mut self, at_ms: i64, row: &[f32]) {
+        let wait = self.pace.wait(at_ms, self.feed.clock.now());
         if wait.is_zero() && self.waiting.len() < BATCH_SAMPLES_MAX {
-            self.waiting.push(sample);
+            self.waiting.push(at_ms, row);
             return;
         }
         self.flush();
         if !wait.is_zero() {
             self.sleep(wait);
         }
-        self.waiting.push(sample);
+        self.waiting.push(at_ms, row);
         // A row that had to be waited for comes alone, now.
         if !wait.is_zero() {
             self.flush();
@@ -144,18 +195,15 @@ impl Player<'_> {
     }
 
     fn flush(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let samples = std::mem::replace(&mut self.waiting, Vec::with_capacity(BATCH_SAMPLES_MAX));
-        let taken = self.feed.clock.now();
-        let sent = self.runtime.block_on(async {
-            tokio::select! {
-                () = self.shutdown.cancelled() => false,
-                sent = self.feed.send(taken, samples) => sent.is_ok(),
-            }
-        });
-        self.gone |= !sent;
+        let empty = self.waiting.like();
+        let waiting = std::mem::replace(&mut self.waiting, empty);
+        self.score(&waiting);
+        self.waiting = waiting;
+        self.waiting.clear();
+    }
+
+    fn score(&mut self, rows: &Rows) {
+        self.gone = self.gone || self.shutdown.is_cancelled() || self.feed.score(self.feed.clock.now(), rows).is_err();
     }
 
     fn sleep(&mut self, wait: Duration) {
@@ -180,10 +228,15 @@ impl Pace {
         Self { speed, start: None }
     }
 
+    /// As fast as rows are scored.
+    fn is_full(&self) -> bool {
+        self.speed <= 0.0
+    }
+
     /// How long to wait for the row of this time; zero when it is due or overdue, and always at speed 0.
     fn wait(&mut self, at_ms: i64, now: Instant) -> Duration {
         let (start, first_ms) = *self.start.get_or_insert((now, at_ms));
-        if self.speed <= 0.0 {
+        if self.is_full() {
             return Duration::ZERO;
         }
         let seconds = at_ms.saturating_sub(first_ms) as f64 / 1000.0 / self.speed;
@@ -198,8 +251,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::{Replay as Settings, Units};
-    use crate::scorer::{Input, LaneId};
-    use tokio::sync::mpsc;
+    use crate::source::Place;
 
     fn settings(csv: &str, dir: &tempfile::TempDir, repeat: bool) -> Settings {
         let file = dir.path().join("rows.csv");
@@ -209,18 +261,20 @@ mod tests {
     }
 
     async fn play(settings: &Settings, rows: usize) -> (Vec<(i64, f32)>, Doing) {
-        let (scorer, mut inputs) = mpsc::channel(1);
-        let feed = Feed { lane: LaneId(0), scorer, clock: Clock::start().unwrap(), report: Arc::default() };
+        let (shown, played) = std::sync::mpsc::sync_channel(1);
+        let feed = Feed { place: Place::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() };
         let (report, shutdown) = (Arc::clone(&feed.report), CancellationToken::new());
         let life = tokio::spawn(Replay::open(settings).unwrap().run(feed, shutdown.clone()));
-        let mut seen = Vec::new();
-        while seen.len() < rows {
-            let Some(Input::Samples(batch)) = inputs.recv().await else { break };
-            seen.extend(batch.samples.iter().map(|s| (s.at_ms, s.values[0])));
-        }
-        if rows < usize::MAX {
-            shutdown.cancel();
-        }
+        let seen = tokio::task::spawn_blocking(move || {
+            let mut seen = Vec::new();
+            while seen.len() < rows {
+                let Ok(played) = played.recv() else { break };
+                seen.extend((0..played.len()).map(|i| (played.times()[i], played.row(i)[0])));
+            }
+            seen
+        });
+        let seen = seen.await.unwrap();
+        shutdown.cancel();
         life.await.unwrap();
         (seen, report.doing())
     }

@@ -12,7 +12,7 @@ use vedette_agent::clock::Clock;
 use vedette_agent::config::{self, Config};
 use vedette_agent::deploy::{self, Link, View};
 use vedette_agent::recorder::{self, Recorder, RecorderThread};
-use vedette_agent::scorer::{self, LaneSettings, Scorer, ScorerThread};
+use vedette_agent::scorer::{self, LaneSettings, LastWords, Scorer};
 use vedette_agent::state::State;
 use vedette_journal::{Journal, Options, Reader};
 use vedette_protocol::assignment::{Assignment, Slot};
@@ -106,7 +106,7 @@ struct Device {
     recorder: Recorder,
     recorder_thread: RecorderThread,
     scorer: Scorer,
-    scorer_thread: ScorerThread,
+    last_words: LastWords,
     assignments: mpsc::Sender<Vec<u8>>,
     chunks: mpsc::Sender<Chunk>,
     requests: mpsc::Receiver<ArtifactRequest>,
@@ -145,7 +145,7 @@ impl Device {
         let model = std::mem::take(&mut opened.live).remove(&stream());
         let lane =
             LaneSettings { stream: stream(), schema, model, baseline: true, anomaly_rate: 1000, anomaly_burst: 1000 };
-        let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
+        let (scorer, last_words) = scorer::start(vec![lane], &recorder, clock);
         let (assignments, assigned) = mpsc::channel(4);
         let (chunks, arriving) = mpsc::channel(4);
         let (asked, requests) = mpsc::channel(4);
@@ -163,19 +163,7 @@ impl Device {
         let stop = CancellationToken::new();
         let link = Link { assignments: assigned, chunks: arriving, requests: asked };
         let driver = tokio::spawn(deploy::run(parts, opened, link, view_out, stop.clone()));
-        Self {
-            dir,
-            recorder,
-            recorder_thread,
-            scorer,
-            scorer_thread,
-            assignments,
-            chunks,
-            requests,
-            view,
-            stop,
-            driver,
-        }
+        Self { dir, recorder, recorder_thread, scorer, last_words, assignments, chunks, requests, view, stop, driver }
     }
 
     /// Sends an assignment and plays the registry until it is taken and the stream's way has ended so.
@@ -208,7 +196,7 @@ impl Device {
         self.stop.cancel();
         self.driver.await.unwrap().unwrap();
         drop(self.scorer);
-        self.scorer_thread.finish().await.unwrap();
+        self.last_words.finish().await.unwrap();
         drop(self.recorder);
         self.recorder_thread.finish().await.unwrap();
         self.dir
@@ -232,7 +220,7 @@ async fn an_assigned_model_is_verified_fetched_tried_and_live_and_every_step_is_
     let mut fleet = Fleet::new();
     let (v1, v2) = (fleet.push("demo/v1"), fleet.push("demo/v2"));
     let mut device = Device::start(tempfile::tempdir().unwrap(), &fleet.trust());
-    assert_eq!(device.running(), "baseline 1");
+    assert_eq!(device.running(), "baseline 2");
     device.runs_to(&fleet, fleet.assign(1, &v1), Stage::Live).await;
     assert_eq!((device.running().as_str(), device.view.borrow().assignment_version), ("server-pca@1", 1));
     device.assignments.send(fleet.assign(2, &v2)).await.unwrap();
@@ -270,7 +258,7 @@ async fn a_rotten_live_model_is_replaced_by_the_baseline_until_it_is_fetched_aga
         }
     }
     let mut device = Device::start(dir, &fleet.trust());
-    assert_eq!(device.running(), "baseline 1");
+    assert_eq!(device.running(), "baseline 2");
     device.runs_to(&fleet, fleet.assign(1, &v1), Stage::Live).await;
     assert_eq!(device.running(), "server-pca@1");
     device.stop().await;

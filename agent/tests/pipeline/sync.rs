@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use vedette_agent::clock::Clock;
 use vedette_agent::config::{self, Broker};
 use vedette_agent::recorder::{self, Recorder, RecorderThread};
-use vedette_agent::scorer::{self, LaneSettings, ScorerThread};
+use vedette_agent::scorer::{self, LaneSettings, LastWords};
 use vedette_agent::state::State;
 use vedette_agent::sync::{self, Link, View};
 use vedette_journal::{
@@ -160,7 +160,7 @@ struct Device {
     listener: TcpListener,
     recorder: Recorder,
     recorder_thread: RecorderThread,
-    scorer_thread: ScorerThread,
+    last_words: LastWords,
     view: watch::Receiver<View>,
     stop: CancellationToken,
     talk: JoinHandle<()>,
@@ -219,7 +219,7 @@ impl Device {
             anomaly_rate: 1,
             anomaly_burst: 1,
         };
-        let (scorer, scorer_thread) = scorer::start(vec![lane], &recorder, clock).unwrap();
+        let (scorer, last_words) = scorer::start(vec![lane], &recorder, clock);
         let (deploy_out, deploy) = watch::channel(vedette_agent::deploy::View::default());
         let (assignments, assigned) = mpsc::channel(4);
         let (chunks, arriving) = mpsc::channel(4);
@@ -242,7 +242,7 @@ impl Device {
             listener,
             recorder,
             recorder_thread,
-            scorer_thread,
+            last_words,
             view,
             stop,
             talk,
@@ -269,7 +269,7 @@ impl Device {
     async fn stop(self) -> tempfile::TempDir {
         self.stop.cancel();
         self.talk.await.unwrap();
-        self.scorer_thread.finish().await.unwrap();
+        self.last_words.finish().await.unwrap();
         drop(self.recorder);
         self.recorder_thread.finish().await.unwrap();
         self.dir

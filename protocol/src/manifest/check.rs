@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::{Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, TensorSpec};
-use crate::limit::{MAX_ARTIFACT_BYTES, MAX_SELFTEST_BYTES, MAX_SIGNALS, MAX_WINDOW_ROWS, MAX_WINDOW_VALUES};
+use super::{Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, Stateful, TensorSpec};
+use crate::limit::{
+    MAX_ARTIFACT_BYTES, MAX_SELFTEST_BYTES, MAX_SIGNALS, MAX_STATES, MAX_WINDOW_ROWS, MAX_WINDOW_VALUES,
+};
 use crate::number::Finite64;
 
 /// Longest moving mean and longest hold, in rows.
@@ -58,6 +60,9 @@ impl Manifest {
         self.contract.check().map_err(|error| error.within("contract"))?;
         self.input.check(self).map_err(|error| error.within("input"))?;
         self.calibration.check(&self.contract).map_err(|error| error.within("calibration"))?;
+        if let Some(stateful) = &self.stateful {
+            stateful.check(self)?;
+        }
         self.limits.check().map_err(|error| error.within("limits"))
     }
 }
@@ -113,6 +118,41 @@ impl Signal {
             }
         }
         self.frozen_after.map_or(Ok(()), |rows| in_range("frozen_after", rows.into(), &(2..=u32::MAX.into())))
+    }
+}
+
+impl Stateful {
+    /// The graph sees one row; a forecaster's window has the row that it foretells, too.
+    fn check(&self, manifest: &Manifest) -> Checked {
+        in_range("stateful.state", self.state.len() as u64, &(1..=MAX_STATES as u64))?;
+        in_range("stateful.warm_rows", self.warm_rows.into(), &(0..=MAX_WINDOW_ROWS.into()))?;
+        let window = match manifest.kind {
+            ModelKind::Forecaster { .. } => 2,
+            ModelKind::Autoencoder { .. } | ModelKind::Score { .. } => 1,
+        };
+        in_range("contract.window", manifest.contract.window.into(), &(window..=window))?;
+        in_range("contract.hop", manifest.contract.hop.into(), &(1..=1))?;
+        let signals = manifest.contract.signals.len() as u64;
+        let seen = manifest.input.shape.iter().fold(1_u64, |product, axis| product.saturating_mul(u64::from(*axis)));
+        if seen != signals {
+            return Err(ManifestError::new(
+                "input.shape",
+                format!("holds {seen} numbers, but a stateful model takes one row of {signals} signals"),
+            ));
+        }
+        let mut names = BTreeSet::from([&manifest.input.name]);
+        let mut outputs = BTreeSet::new();
+        for (index, tensor) in self.state.iter().enumerate() {
+            for (side, name, taken) in [("input", &tensor.input, &mut names), ("output", &tensor.output, &mut outputs)]
+            {
+                let key = format!("stateful.state[{index}].{side}");
+                tensor_name(&key, name)?;
+                if !taken.insert(name) {
+                    return Err(ManifestError::new(key, format!("`{name}` is there twice")));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Blob, Calibration, Contract, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits, Signal, TensorSpec,
-    TrainingData, Transform,
+    Blob, Calibration, Contract, Fill, Lineage, Manifest, ManifestError, ModelKind, ModelLimits, Signal, StateTensor,
+    Stateful, TensorSpec, TrainingData, Transform,
 };
 use crate::cbor;
 use crate::id::{Digest, ModelName, ModelRef, ModelVersion, SignalName, Unit};
@@ -28,6 +28,7 @@ pub struct Draft {
     output: OutputDraft,
     contract: ContractDraft,
     calibration: CalibrationDraft,
+    stateful: Option<StatefulDraft>,
     #[serde(default)]
     limits: LimitsDraft,
     lineage: LineageDraft,
@@ -46,6 +47,21 @@ enum Kind {
 struct TensorSpecDraft {
     name: String,
     shape: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatefulDraft {
+    state: Vec<StateTensorDraft>,
+    #[serde(default)]
+    warm_rows: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateTensorDraft {
+    input: String,
+    output: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -220,11 +236,20 @@ impl Draft {
             selftest,
             lineage: Digest::of(&cbor::to_canonical(&lineage)),
             issued_ms,
+            stateful: self.stateful.as_ref().map(StatefulDraft::finish),
         };
         manifest.check()?;
         fits("contract.signals", &manifest)?;
         fits("lineage", &lineage)?;
         Ok((manifest, lineage))
+    }
+}
+
+impl StatefulDraft {
+    fn finish(&self) -> Stateful {
+        let tensor =
+            |draft: &StateTensorDraft| StateTensor { input: draft.input.clone(), output: draft.output.clone() };
+        Stateful { state: self.state.iter().map(tensor).collect(), warm_rows: self.warm_rows }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Manifests as canonical CBOR. Keys are never reused; key 0 is free for a format number, should one ever be needed.
 
-use super::{Blob, Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, TensorSpec, Transform};
+use super::{
+    Blob, Calibration, Contract, Fill, Manifest, ModelKind, ModelLimits, Signal, StateTensor, Stateful, TensorSpec,
+    Transform,
+};
 use crate::cbor::{Coded, DecodeError, Fields, FieldsWriter, Signed, Value, Wire};
 use crate::limit::MAX_MANIFEST_BYTES;
 
@@ -23,6 +26,7 @@ impl Wire for Manifest {
             .with(9, &self.selftest)
             .with(10, &self.lineage)
             .with(11, &self.issued_ms)
+            .with_some(12, self.stateful.as_ref())
             .end()
     }
 
@@ -40,10 +44,35 @@ impl Wire for Manifest {
             selftest: fields.required(9, "selftest")?,
             lineage: fields.required(10, "lineage")?,
             issued_ms: fields.required(11, "issued_ms")?,
+            stateful: fields.optional(12, "stateful")?,
         };
         fields.end()?;
         manifest.check().map_err(|error| DecodeError::content(error.to_string()))?;
         Ok(manifest)
+    }
+}
+
+impl Wire for Stateful {
+    fn to_value(&self) -> Value {
+        FieldsWriter::new().with(1, &self.state).with(2, &self.warm_rows).end()
+    }
+
+    fn from_value(value: Value) -> Result<Self, DecodeError> {
+        let mut fields = Fields::of("stateful", value)?;
+        let stateful = Self { state: fields.required(1, "state")?, warm_rows: fields.required(2, "warm_rows")? };
+        fields.end().map(|()| stateful)
+    }
+}
+
+impl Wire for StateTensor {
+    fn to_value(&self) -> Value {
+        FieldsWriter::new().with(1, &self.input).with(2, &self.output).end()
+    }
+
+    fn from_value(value: Value) -> Result<Self, DecodeError> {
+        let mut fields = Fields::of("state", value)?;
+        let tensor = Self { input: fields.required(1, "input")?, output: fields.required(2, "output")? };
+        fields.end().map(|()| tensor)
     }
 }
 

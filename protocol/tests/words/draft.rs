@@ -2,7 +2,8 @@
 
 use vedette_protocol::cbor::{from_canonical, to_canonical};
 use vedette_protocol::{
-    Blob, Digest, Draft, Fill, Finite32, Finite64, Lineage, Manifest, ModelKind, SelfTest, Transform, Vector,
+    Blob, Digest, Draft, Fill, Finite32, Finite64, Lineage, Manifest, ModelKind, SelfTest, StateTensor, Stateful,
+    Transform, Vector,
 };
 
 const PUMP: &str = include_str!("pump.toml");
@@ -157,4 +158,29 @@ fn a_selftest_is_written_as_json() {
     let selftest: SelfTest = serde_json::from_str(json).unwrap();
     assert_eq!(selftest.vectors[0].window[0].get(), 1.0);
     assert!(serde_json::from_str::<SelfTest>(&json.replace("score", "skore")).is_err());
+}
+
+/// The pump's draft as one of a model that keeps a state.
+fn stateful(text: &str) -> String {
+    let stateful = "\n[stateful]\nstate = [{ input = \"h_in\", output = \"h_out\" }]\nwarm_rows = 64\n";
+    text.replace("window = 16", "window = 1").replace("shape = [16, 2]", "shape = [1, 2]") + stateful
+}
+
+#[test]
+fn a_stateful_draft_says_which_state_goes_where_and_what_contradicts_it_is_named() {
+    let text = stateful(PUMP);
+    let (manifest, _) = finish(&text).unwrap();
+    let state = vec![StateTensor { input: "h_in".into(), output: "h_out".into() }];
+    assert_eq!(manifest.stateful, Some(Stateful { state, warm_rows: 64 }));
+    assert_eq!(from_canonical::<Manifest>(&to_canonical(&manifest)).unwrap(), manifest);
+    let cases = [
+        ("window = 1\n", "window = 3\n", "`input.shape` [1, 2] holds 2 numbers"),
+        ("h_in", "x", "`stateful.state[0].input` `x` is there twice"),
+        ("warm_rows = 64", "warm_rows = 4097", "`stateful.warm_rows` must be 0 to 4096, not 4097"),
+        ("[{ input = \"h_in\", output = \"h_out\" }]", "[]", "`stateful.state` must be 1 to 16, not 0"),
+    ];
+    for (from, to, problem) in cases {
+        let error = finish(&text.replace(from, to)).map(|_| ()).unwrap_err();
+        assert!(error.contains(problem), "{from} -> {to}: {error}");
+    }
 }

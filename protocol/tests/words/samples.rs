@@ -155,7 +155,16 @@ pub(crate) fn manifest() -> Manifest {
         selftest: Blob::of(b"selftest"),
         lineage: Digest::of(b"lineage"),
         issued_ms: AT,
+        stateful: None,
     }
+}
+
+fn stateful() -> Manifest {
+    let contract = Contract { signals: signals(), sampling_ms: 1000, window: 1, hop: 1 };
+    let tensor = |name: &str| StateTensor { input: format!("{name}_in"), output: format!("{name}_out") };
+    let stateful = Stateful { state: vec![tensor("h"), tensor("c")], warm_rows: 64 };
+    let input = TensorSpec { name: "x".into(), shape: vec![1, 2] };
+    Manifest { contract, input, stateful: Some(stateful), ..manifest() }
 }
 
 fn autoencoder() -> Manifest {
@@ -339,6 +348,7 @@ pub(crate) fn all() -> Vec<Sample> {
         canonical("assignment", "assignment", assignment()),
         canonical("manifest_score", "manifest", manifest()),
         canonical("manifest_autoencoder", "manifest", autoencoder()),
+        canonical("manifest_stateful", "manifest", stateful()),
         canonical("manifest_forecaster", "manifest", forecaster()),
         canonical("selftest", "selftest", selftest()),
         canonical("lineage", "lineage", lineage()),

@@ -237,12 +237,26 @@ prop_compose! {
     pub(crate) fn manifest()(contract in contract())(
         name in parsed("[a-z0-9]{1,20}"), versions in (version(), version()), kind in kind(), artifact in blob(),
         calibration in calibration(&contract), limits in limits(), selftest in blob(), lineage in digest(), issued_ms in any::<i64>(),
-        input in text(), contract in Just(contract),
+        input in text(), contract in Just(contract), stateful in of(stateful()),
     ) -> Manifest {
-        let input = TensorSpec { name: input, shape: vec![contract.window, contract.signals.len() as u32] };
+        let mut contract = contract;
+        let signals = contract.signals.len() as u32;
+        let mut shape = vec![contract.window, signals];
+        let mut calibration = calibration;
+        if stateful.is_some() {
+            contract.window = if matches!(kind, ModelKind::Forecaster { .. }) { 2 } else { 1 };
+            (contract.hop, calibration.tail, shape) = (1, 0, vec![signals]);
+        }
+        let input = TensorSpec { name: input, shape };
         let (version, floor) = (versions.0.max(versions.1), versions.0.min(versions.1));
-        Manifest { model: ModelRef { name, version }, floor, kind, artifact, contract, input, calibration, limits, selftest, lineage, issued_ms }
+        Manifest { model: ModelRef { name, version }, floor, kind, artifact, contract, input, calibration, limits, selftest, lineage, issued_ms, stateful }
     }
+}
+
+fn stateful() -> impl Strategy<Value = Stateful> {
+    let tensor = |i: usize| StateTensor { input: format!("\u{1f9ea}in{i}"), output: format!("out{i}") };
+    (1_usize..=16, 0_u32..=4096)
+        .prop_map(move |(states, warm_rows)| Stateful { state: (0..states).map(tensor).collect(), warm_rows })
 }
 
 pub(crate) fn selftest() -> impl Strategy<Value = SelfTest> {

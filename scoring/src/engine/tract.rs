@@ -1,4 +1,4 @@
-//! tract behind the door of [`super`]. **The one file that names it.**
+//! tract behind the door of [`super`]. **With [`ml`], the one room that names its insides.**
 //!
 //! Constraints, all measured with tract 0.23.9:
 //!
@@ -16,27 +16,22 @@
 //!   autoencoders, 325 for the LSTM, 690 for the forest; in batches of 64 below 13 a row, but for the forest, which has none.
 //!   Around it nothing allocates (`tests/promises/allocations.rs`).
 
-use std::collections::BTreeSet;
+mod ml;
+
 use std::fmt;
-use std::io::Cursor;
 
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use vedette_protocol::TensorSpec;
-use vedette_protocol::limit::MAX_ARTIFACT_BYTES;
 
-use super::{BATCH_ROWS, EngineError, Outputs, RunError, Wanted, fenced, one_line};
+use super::graph::Graph;
+use super::network::{EngineChoice, NumberKind, Numbers, Outputs, Port, RunError};
+use super::{BATCH_ROWS, EngineError, check, fenced, one_line};
 
 /// Most nodes of a graph, subgraphs included: 2000 take 4 s to load on a server core; the largest sane graph we saw has 300.
 const NODES_MAX: usize = 2000;
 /// How far a batch may differ from one row at a time, relative to 1 + the largest number of that output in that row: small
 /// contributions beside large ones come from differences of large numbers, which round differently (1.6e-5 of themselves seen).
 const BATCH_TOLERANCE: f32 = 2e-6;
-/// ONNX's number for "values lie in another file".
-const EXTERNAL: i32 = 1;
-/// ONNX's number for f32.
-const FLOAT: i32 = 1;
 /// Operators that carry a state through tract's `Scan`.
 const RECURRENT: [&str; 4] = ["LSTM", "GRU", "RNN", "Scan"];
 /// Operators for which a symbolic batch axis was measured to be slower than a fixed one.
@@ -60,8 +55,10 @@ pub(crate) struct Engine {
     single: Plan,
     batch: Batch,
     recurrent: bool,
+    /// Whether operators of ours are in it.
+    mixed: bool,
     shape: Vec<usize>,
-    outputs: Vec<usize>,
+    outputs: Vec<Port>,
 }
 
 impl fmt::Debug for Engine {
@@ -71,32 +68,49 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(crate) fn load(onnx: &[u8], input: &TensorSpec, wanted: &[Wanted]) -> Result<Engine, EngineError> {
-        fenced(|| Self::load_unfenced(onnx, input, wanted)).unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
+    /// Loads the graph for rows of `shape`; `outputs` are positions among the graph's.
+    pub(super) fn load(
+        proto: &ModelProto,
+        graph: &Graph,
+        shape: &[usize],
+        outputs: &[usize],
+        choice: EngineChoice,
+    ) -> Result<Engine, EngineError> {
+        fenced(|| Self::load_unfenced(proto, graph, shape, outputs, choice))
+            .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 
-    /// Whether a graph may be that large; before anything reads it.
-    pub(crate) fn check_size(onnx: &[u8]) -> Result<(), EngineError> {
-        let (found, limit) = (onnx.len() as u64, MAX_ARTIFACT_BYTES);
-        if found > limit { Err(EngineError::TooLarge { found, limit }) } else { Ok(()) }
-    }
-
-    fn load_unfenced(onnx: &[u8], input: &TensorSpec, wanted: &[Wanted]) -> Result<Engine, EngineError> {
-        let loader = tract_onnx::onnx().with_ignore_value_info(true);
-        let proto =
-            loader.proto_model_for_read(&mut Cursor::new(onnx)).map_err(|e| EngineError::NotOnnx(sentence(&e)))?;
-        let operators = look_over(&proto, |op| loader.op_register.0.contains_key(op))?;
-        let graph = proto.graph.as_ref().ok_or_else(|| EngineError::NotOnnx("it holds no graph".into()))?;
-        check_input(graph, input)?;
-        let slots = find_outputs(graph, wanted)?;
-
-        let has = |list: &[&str]| list.iter().any(|op| operators.contains(*op));
-        let shape: Vec<usize> = input.shape.iter().map(|d| *d as usize).collect();
-        let build = |rows: Rows| plan(&loader, &proto, rows, &shape, &slots);
+    fn load_unfenced(
+        proto: &ModelProto,
+        graph: &Graph,
+        shape: &[usize],
+        slots: &[usize],
+        choice: EngineChoice,
+    ) -> Result<Engine, EngineError> {
+        let mut loader = tract_onnx::onnx().with_ignore_value_info(true);
+        let nodes = check::all_nodes(graph);
+        let mixed = choice == EngineChoice::Auto && nodes.iter().any(|n| ml::is_ours(&n.domain, &n.operator));
+        if mixed {
+            ml::register(&mut loader);
+        }
+        check::within(nodes.len(), NODES_MAX)?;
+        let mut unknown: Vec<String> = nodes
+            .iter()
+            .filter(|n| !loader.op_register.0.contains_key(n.operator.as_str()))
+            .map(|n| n.title())
+            .collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            return Err(EngineError::UnknownOperators(unknown));
+        }
+        let has = |list: &[&str]| nodes.iter().any(|n| list.contains(&n.operator.as_str()));
+        let build = |rows: Rows| plan(&loader, proto, rows, shape, slots);
         let single = build(Rows::Exactly(1)).map_err(|e| EngineError::Load(sentence(&e)))?;
-        check_outputs(&single, wanted)?;
-        let outputs = wanted.iter().map(|w| w.numbers).collect();
-        let mut engine = Engine { single, batch: Batch::No, recurrent: has(&RECURRENT), shape: shape.clone(), outputs };
+        let outputs = ports(&single, graph, slots)?;
+        let shape = shape.to_vec();
+        let recurrent = has(&RECURRENT);
+        let mut engine = Engine { single, batch: Batch::No, recurrent, mixed, shape, outputs };
         let other = if has(&FIXED_BATCH) { Rows::Exactly(BATCH_ROWS) } else { Rows::Any };
         // A batch plan is a gift: whatever goes wrong with it, the single plan does the work.
         if let Ok(Ok(candidate)) = fenced(|| build(other))
@@ -116,17 +130,13 @@ impl Engine {
         let mut runner = Runner::new(self);
         let mut state = State::new(candidate, self.recurrent);
         let input: Vec<f32> = (0..row * BATCH_ROWS).map(|i| ((i * 7919) % 1000) as f32 / 1000.0).collect();
-        let (mut one, mut many) = (Outputs::new(self.outputs.len()), Outputs::new(self.outputs.len()));
-        many.clear();
+        let (mut one, mut many) = (Outputs::new(&self.outputs), Outputs::new(&self.outputs));
         if state.run(&self.shape, &input, BATCH_ROWS, &self.outputs, &mut many).is_err() {
             return false;
         }
         let alone = input.chunks_exact(row).try_for_each(|x| runner.run_single(self, x, &mut one));
         let mut answers = one.values.iter().zip(&many.values).zip(&self.outputs);
-        alone.is_ok()
-            && answers.all(|((one, many), numbers)| {
-                one.len() == many.len() && one.chunks(*numbers).zip(many.chunks(*numbers)).all(|(a, b)| near(a, b))
-            })
+        alone.is_ok() && answers.all(|((one, many), port)| agree(one, many, port.numbers()))
     }
 
     /// Numbers of one row's input.
@@ -134,9 +144,14 @@ impl Engine {
         self.shape.iter().product()
     }
 
-    /// How many outputs it was asked for.
-    pub(crate) fn outputs(&self) -> usize {
-        self.outputs.len()
+    /// Whether operators of ours are in it.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
+    /// What it was asked for.
+    pub(crate) fn outputs(&self) -> &[Port] {
+        &self.outputs
     }
 
     /// Whether more rows at a time are done in one go.
@@ -167,9 +182,8 @@ impl Runner {
         Runner { single: State::new(&engine.single, engine.recurrent), many }
     }
 
-    /// Runs the rows of `input`, row-major, at most [`BATCH_ROWS`] of them, and puts the numbers into `out`.
+    /// Runs the rows of `input`, row-major, at most [`BATCH_ROWS`] of them, and appends the numbers to `out`.
     pub(crate) fn run(&mut self, engine: &Engine, input: &[f32], out: &mut Outputs) -> Result<(), RunError> {
-        out.clear();
         let row = engine.row_numbers();
         let rows = input.len() / row;
         let together = match engine.batch {
@@ -208,7 +222,7 @@ impl State {
         shape: &[usize],
         data: &[f32],
         rows: usize,
-        wanted: &[usize],
+        wanted: &[Port],
         out: &mut Outputs,
     ) -> Result<(), RunError> {
         fenced(|| self.run_unfenced(shape, data, rows, wanted, out))
@@ -220,7 +234,7 @@ impl State {
         shape: &[usize],
         data: &[f32],
         rows: usize,
-        wanted: &[usize],
+        wanted: &[Port],
         out: &mut Outputs,
     ) -> Result<(), RunError> {
         let input = self.fill(shape, data, rows).map_err(|e| RunError(sentence(&e)))?;
@@ -233,17 +247,8 @@ impl State {
         if !self.recurrent {
             self.state = Some(state);
         }
-        for ((result, numbers), into) in results.iter().zip(wanted).zip(&mut out.values) {
-            let plain = result.try_as_plain_ram().map_err(|e| RunError(sentence(&e)))?;
-            let slice = plain.as_slice::<f32>().map_err(|e| RunError(sentence(&e)))?;
-            if slice.len() != numbers * rows {
-                return Err(RunError(format!(
-                    "an output gave {} numbers for {rows} rows, expected {}",
-                    slice.len(),
-                    numbers * rows
-                )));
-            }
-            into.extend_from_slice(slice);
+        for ((result, port), into) in results.iter().zip(wanted).zip(&mut out.values) {
+            hand_over(result, port.numbers() * rows, rows, into)?;
         }
         Ok(())
     }
@@ -261,6 +266,38 @@ impl State {
         let tensor = Arc::new(Tensor::from_shape(&shape, data)?);
         self.input = Some(Arc::clone(&tensor));
         Ok(tensor)
+    }
+}
+
+/// Appends one result to the numbers of its output.
+fn hand_over(result: &Tensor, expected: usize, rows: usize, into: &mut Numbers) -> Result<(), RunError> {
+    let complain = |e: TractError| RunError(sentence(&e));
+    let found = result.len();
+    if found != expected {
+        return Err(RunError(format!("an output gave {found} numbers for {rows} rows, expected {expected}")));
+    }
+    match into {
+        Numbers::F32(into) => {
+            let plain = result.try_as_plain_ram().map_err(complain)?;
+            into.extend_from_slice(plain.as_slice::<f32>().map_err(complain)?);
+        }
+        Numbers::I64(into) => {
+            let whole = result.cast_to::<i64>().map_err(complain)?;
+            let plain = whole.try_as_plain_ram().map_err(complain)?;
+            into.extend_from_slice(plain.as_slice::<i64>().map_err(complain)?);
+        }
+    }
+    Ok(())
+}
+
+/// Whether two answers for the same rows are the same but for rounding.
+fn agree(one: &Numbers, many: &Numbers, numbers: usize) -> bool {
+    match (one, many) {
+        (Numbers::F32(one), Numbers::F32(many)) => {
+            one.len() == many.len() && one.chunks(numbers).zip(many.chunks(numbers)).all(|(a, b)| near(a, b))
+        }
+        (Numbers::I64(one), Numbers::I64(many)) => one == many,
+        (Numbers::F32(_), Numbers::I64(_)) | (Numbers::I64(_), Numbers::F32(_)) => false,
     }
 }
 
@@ -298,128 +335,27 @@ fn plan(
     model.into_optimized()?.into_runnable()
 }
 
-/// Refuses what is known to be hopeless; gives the operators used.
-fn look_over(proto: &ModelProto, known: impl Fn(&str) -> bool) -> Result<BTreeSet<String>, EngineError> {
-    let mut operators = BTreeSet::new();
-    let mut nodes = 0;
-    let mut open: Vec<&GraphProto> = proto.graph.iter().collect();
-    while let Some(graph) = open.pop() {
-        nodes += graph.node.len();
-        graph.initializer.iter().try_for_each(inside)?;
-        for node in &graph.node {
-            operators.insert(node.op_type.clone());
-            for attribute in &node.attribute {
-                attribute.t.iter().chain(&attribute.tensors).try_for_each(inside)?;
-                open.extend(attribute.g.iter().chain(&attribute.graphs));
-            }
-        }
-    }
-    if nodes == 0 {
-        return Err(EngineError::NotOnnx("it holds no graph with nodes".into()));
-    }
-    if nodes > NODES_MAX {
-        return Err(EngineError::TooManyNodes { found: nodes, limit: NODES_MAX });
-    }
-    let unknown: Vec<String> = operators.iter().filter(|op| !known(op)).cloned().collect();
-    if unknown.is_empty() { Ok(operators) } else { Err(EngineError::UnknownOperators(unknown)) }
-}
-
-fn inside(tensor: &TensorProto) -> Result<(), EngineError> {
-    let external = tensor.data_location == Some(EXTERNAL) || !tensor.external_data.is_empty();
-    if external { Err(EngineError::ExternalData(tensor.name.clone())) } else { Ok(()) }
-}
-
-fn check_input(graph: &GraphProto, spec: &TensorSpec) -> Result<(), EngineError> {
-    let weights: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(|i| !weights.contains(i.name.as_str())).collect();
-    let names = || list(inputs.iter().map(|i| i.name.as_str()));
-    let [input] = inputs.as_slice() else {
-        return Err(EngineError::Input(format!(
-            "the graph has {} inputs ({}), it must have one",
-            inputs.len(),
-            names()
-        )));
-    };
-    if input.name != spec.name {
-        return Err(EngineError::Input(format!(
-            "the manifest's input `{}` is not in the graph, which has {}",
-            spec.name,
-            names()
-        )));
-    }
-    let declared = input.r#type.as_ref().and_then(|t| t.value.as_ref());
-    let Some(type_proto::Value::TensorType(tensor)) = declared else {
-        return Err(EngineError::Input(format!("input `{}` of the graph is no tensor", spec.name)));
-    };
-    if tensor.elem_type != FLOAT {
-        return Err(EngineError::Input(format!(
-            "input `{}` of the graph does not take f32 numbers (ONNX type {})",
-            spec.name, tensor.elem_type
-        )));
-    }
-    let Some(shape) = &tensor.shape else { return Ok(()) };
-    let sizes: Vec<Option<i64>> = shape
-        .dim
-        .iter()
-        .map(|d| match &d.value {
-            Some(Dim::DimValue(n)) => Some(*n),
-            Some(Dim::DimParam(_)) | None => None,
-        })
-        .collect();
-    let expected: Vec<i64> = std::iter::once(1).chain(spec.shape.iter().map(|d| i64::from(*d))).collect();
-    let fits = sizes.len() == expected.len()
-        && sizes.iter().zip(&expected).all(|(found, want)| found.is_none_or(|f| f == *want));
-    if fits {
-        return Ok(());
-    }
-    let found = list(sizes.iter().map(|s| s.map_or("?".to_owned(), |n| n.to_string())));
-    Err(EngineError::Input(format!(
-        "input `{}` of the graph has shape [{found}], the manifest needs {expected:?} (batch first)",
-        spec.name
-    )))
-}
-
-/// Positions of the wanted outputs among the graph's.
-fn find_outputs(graph: &GraphProto, wanted: &[Wanted]) -> Result<Vec<usize>, EngineError> {
-    let find = |w: &Wanted| {
-        graph.output.iter().position(|o| o.name == w.name).ok_or_else(|| {
-            let names = list(graph.output.iter().map(|o| o.name.as_str()));
-            EngineError::Output(format!("the manifest's output `{}` is not in the graph, which has {names}", w.name))
-        })
-    };
-    let slots = wanted.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    let mut made: BTreeSet<&str> = graph.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
-    made.extend(graph.input.iter().map(|i| i.name.as_str()).chain(graph.initializer.iter().map(|t| t.name.as_str())));
-    match graph.output.iter().find(|o| !made.contains(o.name.as_str())) {
-        Some(nowhere) => Err(EngineError::Output(format!("output `{}` of the graph comes from no node", nowhere.name))),
-        None => Ok(slots),
-    }
-}
-
-fn check_outputs(plan: &Plan, wanted: &[Wanted]) -> Result<(), EngineError> {
-    for (i, want) in wanted.iter().enumerate() {
+/// What the wanted outputs give.
+fn ports(plan: &Plan, graph: &Graph, slots: &[usize]) -> Result<Vec<Port>, EngineError> {
+    let mut ports = Vec::new();
+    for (i, name) in slots.iter().filter_map(|s| graph.outputs.get(*s)).enumerate() {
         let fact = plan.model().output_fact(i).map_err(|e| EngineError::Load(sentence(&e)))?;
-        if fact.datum_type != f32::datum_type() {
-            return Err(EngineError::Output(format!(
-                "output `{}` gives {:?} numbers, not f32",
-                want.name, fact.datum_type
-            )));
-        }
-        let found = fact.shape.as_concrete().map(|dims| dims.iter().product::<usize>());
-        if found != Some(want.numbers) {
-            return Err(EngineError::Output(format!(
-                "output `{}` has shape [{}], the manifest needs {} numbers for one window",
-                want.name,
-                list(fact.shape.iter().map(|d| d.to_string())),
-                want.numbers
-            )));
-        }
+        let whole = [TDim::datum_type(), bool::datum_type()].contains(&fact.datum_type);
+        let kind = if fact.datum_type == f32::datum_type() {
+            NumberKind::F32
+        } else if whole || fact.datum_type.is_integer() {
+            NumberKind::I64
+        } else {
+            let found = fact.datum_type;
+            return Err(EngineError::Output(format!("output `{name}` gives {found:?} numbers, not f32")));
+        };
+        let shape = fact.shape.as_concrete().map(<[usize]>::to_vec).ok_or_else(|| {
+            let sizes = check::list(fact.shape.iter().map(|d| d.to_string()));
+            EngineError::Output(format!("output `{name}` has shape [{sizes}], whose sizes are not known"))
+        })?;
+        ports.push(Port { name: name.clone(), kind, shape });
     }
-    Ok(())
-}
-
-fn list<T: AsRef<str>>(items: impl Iterator<Item = T>) -> String {
-    items.map(|i| i.as_ref().to_owned()).collect::<Vec<_>>().join(", ")
+    Ok(ports)
 }
 
 /// The complaint of the engine in one line.

@@ -1,7 +1,5 @@
 //! The last raw rows of a stream, for a model to come.
 
-use crate::sample::Sample;
-
 #[derive(Clone, Debug)]
 pub(super) struct History {
     signals: usize,
@@ -16,22 +14,20 @@ impl History {
         History { signals, values: vec![f32::NAN; signals * rows].into(), at_ms: vec![0; rows].into(), next: 0, len: 0 }
     }
 
-    pub(super) fn push(&mut self, sample: &Sample) {
-        let row = &mut self.values[self.next * self.signals..(self.next + 1) * self.signals];
-        row.fill(f32::NAN);
-        row.iter_mut().zip(&sample.values).for_each(|(to, from)| *to = *from);
-        self.at_ms[self.next] = sample.at_ms;
-        self.next = (self.next + 1) % self.at_ms.len();
+    /// Takes a row of exactly as many numbers as there are signals.
+    pub(super) fn push(&mut self, at_ms: i64, row: &[f32]) {
+        self.values[self.next * self.signals..(self.next + 1) * self.signals].copy_from_slice(row);
+        self.at_ms[self.next] = at_ms;
+        self.next = if self.next + 1 == self.at_ms.len() { 0 } else { self.next + 1 };
         self.len = (self.len + 1).min(self.at_ms.len());
     }
 
     /// The rows that are kept, oldest first.
-    pub(super) fn samples(&self) -> impl Iterator<Item = Sample> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = (i64, &[f32])> {
         let rows = self.at_ms.len();
         (0..self.len).map(move |i| {
             let row = (self.next + rows - self.len + i) % rows;
-            let values = self.values[row * self.signals..(row + 1) * self.signals].into();
-            Sample { at_ms: self.at_ms[row], values }
+            (self.at_ms[row], &self.values[row * self.signals..(row + 1) * self.signals])
         })
     }
 
@@ -41,7 +37,7 @@ impl History {
             return;
         }
         let mut larger = History::new(self.signals, rows);
-        self.samples().for_each(|sample| larger.push(&sample));
+        self.rows().for_each(|(at_ms, row)| larger.push(at_ms, row));
         *self = larger;
     }
 }
@@ -54,12 +50,12 @@ mod tests {
     fn the_last_rows_come_back_in_order_and_survive_growing() {
         let mut history = History::new(1, 3);
         for i in 0..5 {
-            history.push(&Sample { at_ms: i, values: [i as f32].into() });
+            history.push(i, &[i as f32]);
         }
-        let times = |h: &History| h.samples().map(|s| s.at_ms).collect::<Vec<_>>();
+        let times = |h: &History| h.rows().map(|(at_ms, _)| at_ms).collect::<Vec<_>>();
         assert_eq!(times(&history), [2, 3, 4]);
         history.keep_at_least(4);
-        history.push(&Sample { at_ms: 5, values: [5.0].into() });
+        history.push(5, &[5.0]);
         assert_eq!(times(&history), [2, 3, 4, 5]);
     }
 }

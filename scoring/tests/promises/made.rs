@@ -101,6 +101,7 @@ pub(crate) fn tiny_manifest(kind: ModelKind, onnx: &[u8]) -> Manifest {
         selftest: Blob::of(b"none"),
         lineage: Digest::of(b"none"),
         issued_ms: 0,
+        stateful: None,
     }
 }
 

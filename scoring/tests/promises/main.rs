@@ -11,3 +11,4 @@ mod metrics;
 mod nab;
 mod replays;
 mod streams;
+mod zoo;

@@ -59,7 +59,7 @@ struct Ours {
 impl Ours {
     /// The plan for a table of that shape: lines first.
     fn plan(&self, shape: &[TDim]) -> TractResult<Plan> {
-        let row = shape.iter().skip(1).map(TDim::to_usize).collect::<TractResult<Vec<_>>>()?;
+        let row = shape.iter().skip(1).map(|d| Ok(d.to_usize()?)).collect::<TractResult<Vec<_>>>()?;
         let outputs: Vec<usize> = (0..self.graph.outputs.len()).collect();
         native::compile(&self.graph, &row, &outputs).map_err(|unfit| format_err!("{unfit:?}"))
     }

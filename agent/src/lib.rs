@@ -217,7 +217,7 @@ fn start_sources(
         let kind = source.kind();
         let report = Arc::new(source::Report::default());
         let Some(seat) = scorer.seat(LaneId(n)) else { continue };
-        let feed = source::Feed { place: source::Place::Lane(seat), clock, report: Arc::clone(&report) };
+        let feed = source::Feed { sink: source::Sink::Lane(seat), clock, report: Arc::clone(&report) };
         let source::Started { work, intake } = source.start(feed, stop.clone());
         rooms.spawn(async move {
             work.await;

@@ -1,4 +1,4 @@
-//! Sources: one file a kind; each turns what it reads into timed samples of a fixed schema, over a bounded queue.
+//! Sources: one file a kind; each turns what it reads into timed samples of a fixed schema and has them scored.
 //!
 //! A source is opened first, which finds every mistake in files and signals before anything runs and fixes the schema,
 //! and then started with a [`Feed`]. Its rows are scored on its own thread, 1..=[`BATCH_SAMPLES_MAX`] at a time: one when a
@@ -87,7 +87,7 @@ impl Report {
 #[derive(Clone, Debug)]
 pub struct Feed {
     /// Where they are scored.
-    pub place: Place,
+    pub sink: Sink,
     /// Time.
     pub clock: Clock,
     /// Where it says how it goes.
@@ -96,7 +96,7 @@ pub struct Feed {
 
 /// Where samples are scored.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Sink {
     /// In the stream's lane.
     Lane(Seat),
     /// Not at all: a test looks at them.
@@ -119,10 +119,10 @@ impl Feed {
         if rows.is_empty() {
             return Ok(());
         }
-        match &self.place {
-            Place::Lane(seat) => seat.score(taken, rows)?,
+        match &self.sink {
+            Sink::Lane(seat) => seat.score(taken, rows)?,
             #[cfg(test)]
-            Place::Shown(shown) => shown.send(rows.clone()).map_err(|_closed| Ended)?,
+            Sink::Shown(shown) => shown.send(rows.clone()).map_err(|_closed| Ended)?,
         }
         self.report.samples.fetch_add(rows.len() as u64, Relaxed);
         Ok(())

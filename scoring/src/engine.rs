@@ -9,6 +9,7 @@ mod graph;
 mod native;
 mod network;
 mod read;
+mod streaming;
 mod tract;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -26,7 +26,7 @@ use vedette_protocol::{Contract, SignalName, Unit};
 use crate::sample::Schema;
 use input::{Input, Value};
 use steady::Steady;
-pub(crate) use still::Stillness;
+pub(crate) use still::{Row, Stillness};
 
 /// Why a model can't score a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,14 +131,14 @@ impl Features {
         })
     }
 
-    /// Takes the next row, which has a number for each column of the stream. `whole`: they are all finite.
-    pub(crate) fn push(&mut self, at_ms: i64, row: &[f32], whole: bool, still: &Stillness) -> Window {
+    /// Takes the next row, which has a number for each column of the stream.
+    pub(crate) fn push(&mut self, at_ms: i64, row: &[f32], is: Row, still: &Stillness) -> Window {
         let signals = self.inputs.len();
         let at = self.head * signals;
         self.missing.clear();
         self.frozen.clear();
         let slot = &mut self.ring[at..at + signals];
-        let steady = whole && self.steady.take(at_ms, row, slot);
+        let steady = is == Row::Whole && self.steady.take(at_ms, row, slot);
         let complete = steady || self.look_closely(at_ms, row);
         if still.reaches(&self.still_max) {
             let frozen = |input: &&Input| frozen_after(input).is_some_and(|limit| still.rows(input.column) >= limit);

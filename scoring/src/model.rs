@@ -5,6 +5,11 @@
 //! held against it; so `contract.window` is the graph's rows plus 1. (If the graph's input has room for the whole window it
 //! gets that, and must not look at the last row.) A *score* graph sees all rows and gives one number, and
 //! perhaps one contribution per signal.
+//!
+//! A **stateful** model (the manifest pairs the graph's state inputs and outputs) sees one row and the state that the row before
+//! left. The state belongs to the [`Session`], not to the engine: it begins as zeros, goes from row to row, and only a session
+//! of the same graph can take it over. A state that is no finite number is not taken: that row is a fault, and the next one
+//! goes on from the state before.
 
 mod residual;
 
@@ -61,6 +66,8 @@ pub struct Model {
     window: usize,
     seen: usize,
     signals: usize,
+    /// Numbers of each state tensor; none: each window stands alone.
+    state: Vec<usize>,
 }
 
 impl Model {
@@ -144,9 +151,12 @@ impl Model {
         }
         let wanted: Vec<Wanted> =
             wanted.into_iter().map(|(name, numbers)| Wanted { name: name.clone(), numbers }).collect();
-        let network = Network::load_as(onnx, choice, &manifest.input, &wanted)?;
+        let (network, state) = match &manifest.stateful {
+            None => (Network::load_as(onnx, choice, &manifest.input, &wanted)?, Vec::new()),
+            Some(stateful) => Network::load_stateful(onnx, choice, &manifest.input, &wanted, &stateful.state)?,
+        };
         let by = ScoredBy::Model { model: manifest.model.clone(), artifact: found, manifest: manifest_digest };
-        Ok(Model { manifest: manifest.clone(), by, network, judge, window, seen, signals })
+        Ok(Model { manifest: manifest.clone(), by, network, judge, window, seen, signals, state })
     }
 
     /// What the model promises and needs.
@@ -166,7 +176,20 @@ impl Model {
 
     /// Whether several windows at a time are computed in one go (else one after the other, with the same result).
     pub fn batches(&self) -> bool {
-        self.network.batches()
+        self.network.batches() && !self.is_stateful()
+    }
+
+    /// Whether the graph takes one row at a time and keeps a state in between.
+    pub fn is_stateful(&self) -> bool {
+        !self.state.is_empty()
+    }
+
+    /// Whether a state of `other` is one of this model: the graph is the same, and so are the tensors that carry it.
+    pub(crate) fn shares_state_with(&self, other: &Model) -> bool {
+        let state = |model: &Model| model.manifest.stateful.as_ref().map(|stateful| stateful.state.clone());
+        self.is_stateful()
+            && self.manifest.artifact.digest == other.manifest.artifact.digest
+            && state(self) == state(other)
     }
 
     /// Numbers of one window: rows times signals.
@@ -207,6 +230,8 @@ pub struct Session {
     outputs: Outputs,
     /// What the graph sees, when that is not the whole window.
     seen: Vec<f32>,
+    /// The state tensors, one after the other.
+    state: Vec<f32>,
     scores: Vec<f32>,
     contributions: Vec<f32>,
     scratch: Scratch,
@@ -218,6 +243,7 @@ impl Session {
     pub fn new(model: Arc<Model>) -> Session {
         let (runner, outputs) = (Runner::new(&model.network), Outputs::new(model.network.outputs()));
         Session {
+            state: vec![0.0; model.state.iter().sum()],
             model,
             runner,
             outputs,
@@ -237,6 +263,10 @@ impl Session {
         self.scores.clear();
         self.contributions.clear();
         self.fault = None;
+        if self.model.is_stateful() {
+            windows.chunks_exact(window).for_each(|one| self.run_alone(one));
+            return &self.scores;
+        }
         if !self.infer(windows) {
             if rows == 1 {
                 self.scores.push(f32::NAN);
@@ -260,17 +290,45 @@ impl Session {
         }
     }
 
+    /// Goes on from the state of a session of the same graph, if `other` is one; says whether it is.
+    pub(crate) fn go_on_from(&mut self, other: &Session) -> bool {
+        let same = self.model.shares_state_with(&other.model);
+        if same {
+            self.state.clone_from(&other.state);
+        }
+        same
+    }
+
     /// Fills `outputs`; says whether that went well.
     fn infer(&mut self, windows: &[f32]) -> bool {
         let model = &self.model;
-        let ran = if model.seen == model.window {
-            self.runner.run(&model.network, windows, &mut self.outputs)
+        let ran = if model.is_stateful() {
+            self.seen.clear();
+            self.seen.extend_from_slice(&windows[..model.seen]);
+            self.seen.extend_from_slice(&self.state);
+            let ran = self.runner.run(&model.network, &self.seen, &mut self.outputs);
+            ran.map_err(|e| e.to_string()).and_then(|()| self.take_state())
+        } else if model.seen == model.window {
+            self.runner.run(&model.network, windows, &mut self.outputs).map_err(|e| e.to_string())
         } else {
             self.seen.clear();
             windows.chunks_exact(model.window).for_each(|w| self.seen.extend_from_slice(&w[..model.seen]));
-            self.runner.run(&model.network, &self.seen, &mut self.outputs)
+            self.runner.run(&model.network, &self.seen, &mut self.outputs).map_err(|e| e.to_string())
         };
-        ran.map_err(|e| self.fault = Some(e.to_string())).is_ok()
+        ran.map_err(|e| self.fault = Some(e)).is_ok()
+    }
+
+    /// The state that the row left, for the next one.
+    fn take_state(&mut self) -> Result<(), String> {
+        let first = self.outputs.values.len() - self.model.state.len();
+        let next = || (first..self.outputs.values.len()).flat_map(|output| self.outputs.floats(output));
+        if next().count() != self.state.len() || !next().all(|number| number.is_finite()) {
+            return Err("the state after the row is no finite number; it is not taken".to_owned());
+        }
+        let (outputs, state) = (&self.outputs, &mut self.state);
+        let next = (first..outputs.values.len()).flat_map(|output| outputs.floats(output));
+        state.iter_mut().zip(next).for_each(|(to, from)| *to = *from);
+        Ok(())
     }
 
     /// Appends scores and contributions for `windows` from `outputs`.

@@ -235,7 +235,7 @@ impl Replay {
         };
         let bytes = decompressed(file).map_err(|e| at(0, Problem::Read(e)))?;
         // Ragged lines are our own to complain about: the reader would not name the file and the way out.
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(bytes);
         let mut header: Vec<String> =
             reader.headers().map_err(|e| at(0, problem_of(e)))?.iter().map(str::to_owned).collect();
         if let Some(first) = header.first_mut() {
@@ -344,7 +344,7 @@ impl Replay {
     }
 
     fn field(&self, column: usize) -> &str {
-        self.record.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("\u{fffd}")
+        self.record.get(column).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("\u{fffd}").trim()
     }
 
     fn number(&self, line: u64, column: usize) -> Result<f32, ReplayError> {

@@ -10,6 +10,10 @@
 //!   same interval, and the baseline's score stands in.
 //! * With a **hop** above 1 the rows between two windows repeat the last decision and never alarm; smoothing and holding count
 //!   windows.
+//! * A **stateful** model sees each row once, in its order. What it says counts after its manifest's `warm_rows`; the baseline
+//!   decides before. Those rows are taken from the rows that are kept, so a swap is warm at once; a swap to the same graph
+//!   (another calibration, a hold taken back) goes on with the state as it is, and nothing else ever carries one over. The
+//!   journal keeps findings and not rows, so after a restart of the agent the first `warm_rows` rows warm the state.
 //! * A **swap** happens between two rows. The last rows are kept raw, so the new model's window is full at once.
 //!
 //! Rows are scored up to 64 together, whoever asks for more gets the same: the baseline takes all rows of four signals,
@@ -26,7 +30,7 @@ use vedette_protocol::{Cause, Digest, Hasher, ScoredBy};
 use crate::baseline::{self, Baseline};
 use crate::decision::{Decision, Top};
 use crate::engine::BATCH_ROWS;
-use crate::features::{ContractMismatch, Features, Stillness, Window};
+use crate::features::{ContractMismatch, Features, Row, Stillness, Window};
 use crate::model::{Model, Session};
 use crate::sample::{Part, Rows, Sample, Schema};
 
@@ -85,6 +89,8 @@ struct Live {
     threshold: f32,
     hold: u32,
     over_rows: u32,
+    /// Rows that a stateful model is yet to see before its scores count.
+    cold_rows: u32,
     smooth: Smooth,
     last_window: Option<Decision>,
 }
@@ -166,9 +172,18 @@ impl StreamScorer {
         };
         let (contract, calibration) = (&model.manifest().contract, &model.manifest().calibration);
         let mut features = Features::bind(contract, &self.schema)?;
-        self.history.keep_at_least(contract.raw_rows() as usize);
+        let warm_rows = model.manifest().stateful.as_ref().map_or(0, |stateful| stateful.warm_rows);
+        self.history.keep_at_least(contract.raw_rows() as usize + warm_rows as usize);
+        let mut session = Session::new(Arc::clone(&model));
+        let goes_on = self.live.as_ref().filter(|live| session.go_on_from(&live.session));
+        let mut cold_rows = goes_on.map_or(warm_rows, |live| live.cold_rows.min(warm_rows));
+        let warms = model.is_stateful() && goes_on.is_none();
         for (at_ms, row) in self.history.rows() {
-            features.push(at_ms, row, row.iter().all(|value| value.is_finite()), &self.still);
+            let window = features.push(at_ms, row, Row::of(row), &self.still);
+            if warms && window == Window::Ready {
+                session.run(features.window());
+                cold_rows = cold_rows.saturating_sub(1);
+            }
         }
         features.restart_hop();
         self.live = Some(Live {
@@ -176,9 +191,10 @@ impl StreamScorer {
             threshold: calibration.threshold.get() as f32,
             hold: calibration.hold.max(1),
             over_rows: 0,
+            cold_rows,
             smooth: Smooth::new(calibration.smooth.max(1) as usize),
             last_window: None,
-            session: Session::new(model),
+            session,
         });
         self.fault = Lasting::default();
         Ok(())
@@ -258,20 +274,24 @@ impl StreamScorer {
 
     /// Everything about the `i`-th row of a batch that needs no model's answer.
     fn observe(&mut self, row: u64, i: usize, at_ms: i64, values: &[f32]) {
-        let whole = self.still.see(values);
+        let is = self.still.see(values);
         self.history.push(at_ms, values);
         let mut step = Step::Decided;
         self.columns.clear();
         match &mut self.live {
             None => self.columns.extend(self.still.absent_for(ABSENT_ROWS).map(|c| c as u16)),
             Some(live) => {
-                let window = live.features.push(at_ms, values, whole, &self.still);
+                let window = live.features.push(at_ms, values, is, &self.still);
                 self.columns.extend_from_slice(live.features.missing());
                 match window {
                     Window::Warming => {}
                     Window::Between => step = Step::Between,
                     Window::Ready => {
-                        step = Step::Window(self.windows.len() / live.session.model().window_numbers());
+                        // A model that is not warm yet sees the row, but says nothing about it.
+                        if live.cold_rows == 0 {
+                            step = Step::Window(self.windows.len() / live.session.model().window_numbers());
+                        }
+                        live.cold_rows = live.cold_rows.saturating_sub(1);
                         self.windows.extend_from_slice(live.features.window());
                     }
                 }

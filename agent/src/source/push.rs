@@ -150,7 +150,7 @@ impl Intake {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::source::{BATCH_SAMPLES_MAX, Place};
+    use crate::source::{BATCH_SAMPLES_MAX, Sink};
     use std::sync::mpsc::{Receiver, sync_channel};
     use vedette_scoring::Rows;
 
@@ -160,7 +160,7 @@ mod tests {
 
     fn feed() -> (Feed, Receiver<Rows>) {
         let (shown, rows) = sync_channel(1);
-        (Feed { place: Place::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() }, rows)
+        (Feed { sink: Sink::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() }, rows)
     }
 
     fn lines(from: usize, to: usize) -> Vec<u8> {

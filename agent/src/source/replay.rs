@@ -251,7 +251,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::{Replay as Settings, Units};
-    use crate::source::Place;
+    use crate::source::Sink;
 
     fn settings(csv: &str, dir: &tempfile::TempDir, repeat: bool) -> Settings {
         let file = dir.path().join("rows.csv");
@@ -262,7 +262,7 @@ mod tests {
 
     async fn play(settings: &Settings, rows: usize) -> (Vec<(i64, f32)>, Doing) {
         let (shown, played) = std::sync::mpsc::sync_channel(1);
-        let feed = Feed { place: Place::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() };
+        let feed = Feed { sink: Sink::Shown(shown), clock: Clock::start().unwrap(), report: Arc::default() };
         let (report, shutdown) = (Arc::clone(&feed.report), CancellationToken::new());
         let life = tokio::spawn(Replay::open(settings).unwrap().run(feed, shutdown.clone()));
         let seen = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::check::above_zero;
-use super::{Contract, ManifestError};
+use super::{Manifest, ManifestError};
 use crate::cbor::{DecodeError, Fields, FieldsWriter, Signed, Value, Wire};
 use crate::limit::MAX_SELFTEST_BYTES;
 use crate::number::{Finite32, Finite64};
@@ -27,18 +27,20 @@ pub struct SelfTest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vector {
-    /// [`Contract::raw_rows`] rows × signals, row by row, as a source gives them: raw, in their units.
+    /// [`raw_rows`](super::Contract::raw_rows) rows × signals, row by row, as a source gives them: raw, in their units. Of a stateful model
+    /// perhaps more rows: they run through it from its first state on, and the last one's score counts.
     pub window: Vec<Finite32>,
     /// The row score, before smoothing.
     pub score: Finite32,
 }
 
 impl SelfTest {
-    /// Whether it can be run on a model of this contract.
+    /// Whether it can be run on this model.
     ///
     /// # Errors
     /// Names what does not fit.
-    pub fn check(&self, contract: &Contract) -> Result<(), ManifestError> {
+    pub fn check(&self, manifest: &Manifest) -> Result<(), ManifestError> {
+        let contract = &manifest.contract;
         above_zero("selftest.tolerance", self.tolerance)?;
         if self.tolerance.get() > MAX_TOLERANCE {
             return Err(ManifestError::new(
@@ -52,7 +54,11 @@ impl SelfTest {
         }
         let (rows, signals) = (contract.raw_rows(), contract.signals.len());
         let values = rows as usize * signals;
-        match self.vectors.iter().position(|vector| vector.window.len() != values) {
+        let fits = |numbers: usize| match manifest.stateful {
+            None => numbers == values,
+            Some(_) => numbers >= values && numbers % signals == 0,
+        };
+        match self.vectors.iter().position(|vector| !fits(vector.window.len())) {
             None => Ok(()),
             Some(index) => {
                 let given = self.vectors[index].window.len();

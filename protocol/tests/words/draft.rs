@@ -145,11 +145,14 @@ fn a_selftest_must_fit_the_windows_of_its_contract() {
         tolerance: Finite64::new(tolerance).unwrap(),
         vectors: vec![Vector { window: vec![zero; rows * 2], score: zero }],
     };
-    assert_eq!(selftest(17, 1e-5).check(contract), Ok(()));
-    let error = selftest(16, 1e-5).check(contract).unwrap_err().to_string();
+    assert_eq!(selftest(17, 1e-5).check(&manifest), Ok(()));
+    let error = selftest(16, 1e-5).check(&manifest).unwrap_err().to_string();
     assert_eq!(error, "`selftest.vectors[0].window` has 32 numbers, not 17 rows × 2 signals = 34");
-    assert!(selftest(17, 0.0).check(contract).is_err() && selftest(17, 0.5).check(contract).is_err());
-    assert!(SelfTest { vectors: vec![], ..selftest(17, 1e-5) }.check(contract).is_err());
+    assert!(selftest(17, 0.0).check(&manifest).is_err() && selftest(17, 0.5).check(&manifest).is_err());
+    assert!(SelfTest { vectors: vec![], ..selftest(17, 1e-5) }.check(&manifest).is_err());
+    let manifest = Manifest { stateful: Some(Stateful { state: vec![], warm_rows: 0 }), ..manifest };
+    assert_eq!(selftest(40, 1e-5).check(&manifest), Ok(()), "a stateful model runs through more rows");
+    assert!(selftest(16, 1e-5).check(&manifest).is_err());
 }
 
 #[test]

@@ -7,8 +7,8 @@ use super::autoregression::Autoregression;
 use super::rolling::Rolling;
 use super::short::Short;
 use super::{
-    BASE_DEVIATIONS, DISTANCE_MAX, ERROR_ROWS, ERROR_UNIT, MEAN_ROWS, MEAN_UNIT, REBASE, ROUNDING, SHORT, TINY,
-    VALUE_ROWS, VALUE_UNIT, WARM,
+    BASE_DEVIATIONS, DISTANCE_MAX, ERROR_ROWS, ERROR_UNIT, MEAN_ROWS, MEAN_UNIT, REBASE, ROUNDING, TINY, VALUE_ROWS,
+    VALUE_UNIT, WARM,
 };
 
 /// The state of some signals.

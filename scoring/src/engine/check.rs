@@ -100,7 +100,24 @@ pub(super) fn input(graph: &Graph, spec: &TensorSpec) -> Result<(), EngineError>
             names(graph)
         )));
     }
-    let input = only_input(graph)?;
+    fits(only_input(graph)?, spec)
+}
+
+/// Whether the graph has these inputs and no others.
+pub(super) fn inputs<'a>(graph: &Graph, wanted: impl Iterator<Item = &'a str>) -> Result<(), EngineError> {
+    let wanted: BTreeSet<&str> = wanted.collect();
+    match graph.inputs.iter().find(|input| !wanted.contains(input.name.as_str())) {
+        Some(extra) => Err(EngineError::Input(format!(
+            "input `{}` of the graph is neither the row nor a state that the manifest names ({})",
+            extra.name,
+            list(wanted.into_iter())
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether an input has the shape that the manifest says.
+pub(super) fn fits(input: &Input, spec: &TensorSpec) -> Result<(), EngineError> {
     let Some(sizes) = &input.shape else { return Ok(()) };
     let expected: Vec<i64> = std::iter::once(1).chain(spec.shape.iter().map(|d| i64::from(*d))).collect();
     let fits = sizes.len() == expected.len()

@@ -1,10 +1,10 @@
 //! The front: a loaded graph, whichever engine runs it, and what one thread needs to run it.
 
-use vedette_protocol::TensorSpec;
+use vedette_protocol::{StateTensor, TensorSpec};
 
 use super::graph::Kind;
 use super::native::{self, Unfit};
-use super::{BATCH_ROWS, EngineError, check, read, tract};
+use super::{BATCH_ROWS, EngineError, check, read, streaming, tract};
 
 /// Which program runs the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -180,6 +180,29 @@ impl Network {
         let network = Self::choose(proto, graph, choice, input, &slots)?;
         check::results(&network.outputs, wanted)?;
         Ok(network)
+    }
+
+    /// Loads a graph that keeps a state: its rows are the manifest's row and then the state tensors, and after the wanted
+    /// outputs come the next states. Gives the size of each state.
+    pub(crate) fn load_stateful(
+        onnx: &[u8],
+        choice: EngineChoice,
+        row: &TensorSpec,
+        wanted: &[Wanted],
+        state: &[StateTensor],
+    ) -> Result<(Network, Vec<usize>), EngineError> {
+        check::size(onnx)?;
+        let mut proto = read::parse(onnx)?;
+        let graph = read::graph(&proto)?;
+        check::look_over(&graph)?;
+        let (input, sizes) = streaming::merge(&mut proto, &graph, row, state)?;
+        let graph = read::graph(&proto)?;
+        let next = state.iter().zip(&sizes).map(|(s, size)| Wanted { name: s.output.clone(), numbers: *size });
+        let wanted: Vec<Wanted> = wanted.iter().cloned().chain(next).collect();
+        let slots = check::outputs(&graph, &wanted)?;
+        let network = Self::choose(proto, graph, choice, &input, &slots)?;
+        check::results(&network.outputs, &wanted)?;
+        Ok((network, sizes))
     }
 
     fn choose(

@@ -2,6 +2,21 @@
 
 use crate::kernel::lanes::{Body, Isa, Lanes};
 
+/// Whether a row has all its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Row {
+    /// All are there and finite.
+    Whole,
+    /// Some are not.
+    Holed,
+}
+
+impl Row {
+    pub(crate) fn of(row: &[f32]) -> Row {
+        if row.iter().all(|value| value.is_finite()) { Row::Whole } else { Row::Holed }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Stillness {
     set: Lanes,
@@ -23,15 +38,17 @@ impl Stillness {
     }
 
     /// Takes a row of as many numbers as there are columns; says whether all of them are there.
-    pub(crate) fn see(&mut self, row: &[f32]) -> bool {
+    pub(crate) fn see(&mut self, row: &[f32]) -> Row {
         let mut whole = false;
         self.set.run(See { row, last: &mut self.last, rows: &mut self.rows, whole: &mut whole });
         if !whole {
             self.see_some(row);
-        } else if std::mem::take(&mut self.some_absent) {
+            return Row::Holed;
+        }
+        if std::mem::take(&mut self.some_absent) {
             self.absent.fill(0);
         }
-        whole
+        Row::Whole
     }
 
     #[cold]

@@ -10,5 +10,6 @@ mod made;
 mod metrics;
 mod nab;
 mod replays;
+mod stateful;
 mod streams;
 mod zoo;

@@ -140,7 +140,13 @@ impl Math {
                 let alpha = f64::from(alpha);
                 x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0)
             }
-            Math::Threshold(low) => if x > f64::from(low) { x } else { 0.0 },
+            Math::Threshold(low) => {
+                if x > f64::from(low) {
+                    x
+                } else {
+                    0.0
+                }
+            }
             Math::Mish => x * (x.max(0.0) + (-x.abs()).exp().ln_1p()).tanh(),
             Math::IsInfinite => f64::from(u8::from(x.is_infinite())),
             Math::HardSigmoid(slope, offset) => (f64::from(slope) * x + f64::from(offset)).clamp(0.0, 1.0),

@@ -14,7 +14,9 @@ pub(super) fn bounds(kind: Kind) -> Option<(f32, f32)> {
     match kind {
         Kind::U8 => Some((0.0, 255.0)),
         Kind::I8 => Some((-128.0, 127.0)),
-        Kind::F32 | Kind::F64 | Kind::F16 | Kind::Bf16 | Kind::I64 | Kind::I32 | Kind::I16 | Kind::U16 | Kind::Bool => None,
+        Kind::F32 | Kind::F64 | Kind::F16 | Kind::Bf16 | Kind::I64 | Kind::I32 | Kind::I16 | Kind::U16 | Kind::Bool => {
+            None
+        }
         Kind::Text => None,
     }
 }

@@ -68,7 +68,8 @@ pub(super) fn pool(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfi
         (at < *length).then_some(at)
     };
     let one = |line: usize| {
-        (0..places).flat_map(move |p| (0..kernel).map(move |k| position(p, k).map_or(NOWHERE, |i| (line * length + i) as u32)))
+        (0..places)
+            .flat_map(move |p| (0..kernel).map(move |k| position(p, k).map_or(NOWHERE, |i| (line * length + i) as u32)))
     };
     let list: Vec<u32> = (0..batch * channels).flat_map(one).collect();
     let is_mean = at.node.operator == "AveragePool";

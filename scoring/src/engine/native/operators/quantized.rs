@@ -44,12 +44,7 @@ fn grid(builder: &Builder, at: &At<'_>, shape: &[usize], i: usize) -> Result<(Bo
     spread(at, shape, scale, zero)
 }
 
-fn spread(
-    at: &At<'_>,
-    shape: &[usize],
-    scale: Vec<f32>,
-    zero: Vec<f32>,
-) -> Result<(Box<[f32]>, Box<[f32]>), Unfit> {
+fn spread(at: &At<'_>, shape: &[usize], scale: Vec<f32>, zero: Vec<f32>) -> Result<(Box<[f32]>, Box<[f32]>), Unfit> {
     if scale.len() == 1 && zero.len() == 1 {
         return Ok((scale.into(), zero.into()));
     }

@@ -111,7 +111,7 @@ fn main() -> anyhow::Result<()> {
 fn run(part: Part, effort: Effort) -> anyhow::Result<Vec<Section>> {
     Ok(match part {
         Part::Scoring => scoring::run(effort)?,
-        Part::Agent => vec![agent::run(effort)?],
+        Part::Agent => agent::run(effort)?,
         Part::Registry => vec![registry::run(effort)?],
         Part::Models => models::run(effort)?,
     })

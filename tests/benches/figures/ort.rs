@@ -24,6 +24,8 @@ pub(crate) struct Runtime {
     api: &'static OrtApi,
     env: *mut OrtEnv,
     options: *mut OrtSessionOptions,
+    /// As `options`, with sums of 8-bit products that do not saturate on processors without VNNI.
+    exact: *mut OrtSessionOptions,
     memory: *mut OrtMemoryInfo,
     version: String,
 }
@@ -103,8 +105,8 @@ impl Runtime {
         // SAFETY: gives a static table of at least this version, or null.
         let api =
             unsafe { (base.GetApi)(API_VERSION).as_ref() }.context("the library is older than interface version 24")?;
-        let mut runtime =
-            Self { api, env: ptr::null_mut(), options: ptr::null_mut(), memory: ptr::null_mut(), version };
+        let (env, memory) = (ptr::null_mut(), ptr::null_mut());
+        let mut runtime = Self { api, env, options: ptr::null_mut(), exact: ptr::null_mut(), memory, version };
         runtime.prepare()?;
         Ok(runtime)
     }
@@ -117,9 +119,13 @@ impl Runtime {
                 api,
                 (api.CreateEnv)(OrtLoggingLevel::ORT_LOGGING_LEVEL_ERROR, c"figures".as_ptr(), &raw mut self.env),
             )?;
-            check(api, (api.CreateSessionOptions)(&raw mut self.options))?;
-            check(api, (api.SetIntraOpNumThreads)(self.options, 1))?;
-            check(api, (api.SetInterOpNumThreads)(self.options, 1))?;
+            for options in [&raw mut self.options, &raw mut self.exact] {
+                check(api, (api.CreateSessionOptions)(options))?;
+                check(api, (api.SetIntraOpNumThreads)(*options, 1))?;
+                check(api, (api.SetInterOpNumThreads)(*options, 1))?;
+            }
+            let (key, on) = (c"session.x64quantprecision".as_ptr(), c"1".as_ptr());
+            check(api, (api.AddSessionConfigEntry)(self.exact, key, on))?;
             let (kind, place) = (OrtAllocatorType::OrtDeviceAllocator, OrtMemType::OrtMemTypeDefault);
             check(api, (api.CreateCpuMemoryInfo)(kind, place, &raw mut self.memory))
         }
@@ -135,6 +141,24 @@ impl Runtime {
     /// # Errors
     /// When the library refuses the model; with its words.
     pub(crate) fn session(&self, model: &[u8], input: &Port, outputs: &[Port]) -> anyhow::Result<Session<'_>> {
+        self.session_with(self.options, model, input, outputs)
+    }
+
+    /// As [`Runtime::session`], for comparing numbers: 8-bit products are summed up exactly on every processor.
+    ///
+    /// # Errors
+    /// When the library refuses the model; with its words.
+    pub(crate) fn exact_session(&self, model: &[u8], input: &Port, outputs: &[Port]) -> anyhow::Result<Session<'_>> {
+        self.session_with(self.exact, model, input, outputs)
+    }
+
+    fn session_with(
+        &self,
+        options: *mut OrtSessionOptions,
+        model: &[u8],
+        input: &Port,
+        outputs: &[Port],
+    ) -> anyhow::Result<Session<'_>> {
         let mut session = ptr::null_mut();
         // SAFETY: the model's bytes outlive the call, which copies what it keeps.
         check(self.api, unsafe {
@@ -142,7 +166,7 @@ impl Runtime {
                 self.env,
                 model.as_ptr().cast(),
                 model.len(),
-                self.options,
+                options,
                 &raw mut session,
             )
         })?;
@@ -316,6 +340,7 @@ impl Drop for Runtime {
         unsafe {
             (self.api.ReleaseMemoryInfo)(self.memory);
             (self.api.ReleaseSessionOptions)(self.options);
+            (self.api.ReleaseSessionOptions)(self.exact);
             (self.api.ReleaseEnv)(self.env);
         }
     }

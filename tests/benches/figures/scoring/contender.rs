@@ -91,10 +91,20 @@ pub(crate) struct Peer<'a> {
 
 impl<'a> Peer<'a> {
     pub(crate) fn new(case: &'a Case, batch: usize, runtime: &'a Runtime) -> anyhow::Result<Self> {
-        let shape = std::iter::once(batch).chain(case.row_shape.iter().copied()).collect();
         let outputs = case.outputs(batch);
-        let session = runtime.session(&case.onnx, &Port::f32(&case.input, shape), &outputs)?;
+        let session = runtime.session(&case.onnx, &Self::input(case, batch), &outputs)?;
         Ok(Self { session, outputs, batches: Batches::new(case, batch) })
+    }
+
+    /// For [`apart`].
+    pub(crate) fn exact(case: &'a Case, batch: usize, runtime: &'a Runtime) -> anyhow::Result<Self> {
+        let outputs = case.outputs(batch);
+        let session = runtime.exact_session(&case.onnx, &Self::input(case, batch), &outputs)?;
+        Ok(Self { session, outputs, batches: Batches::new(case, batch) })
+    }
+
+    fn input(case: &Case, batch: usize) -> Port {
+        Port::f32(&case.input, std::iter::once(batch).chain(case.row_shape.iter().copied()).collect())
     }
 
     fn call(&mut self) -> anyhow::Result<()> {

@@ -75,9 +75,10 @@ fn measure<'a>(
 ) -> anyhow::Result<Measured<'a>> {
     let mut ours = Ours::new(case, batch, EngineChoice::Auto).ok();
     let tract = Ours::new(case, batch, EngineChoice::Tract).ok();
-    let mut peer = runtime.map(|runtime| Peer::new(case, batch, runtime)).transpose()?;
+    let peer = runtime.map(|runtime| Peer::new(case, batch, runtime)).transpose()?;
+    let mut exact = runtime.map(|runtime| Peer::exact(case, batch, runtime)).transpose()?;
     let engine = ours.as_ref().map_or("refused", |ours| ours.network.engine().as_str());
-    let apart = ours.as_mut().zip(peer.as_mut()).map(|(ours, peer)| apart(ours, peer)).transpose()?;
+    let apart = ours.as_mut().zip(exact.as_mut()).map(|(ours, peer)| apart(ours, peer)).transpose()?;
     let contenders = [
         ours.map(|ours| Contender::Ours(Box::new(ours))),
         tract.map(|ours| Contender::Ours(Box::new(ours))),

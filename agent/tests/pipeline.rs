@@ -389,7 +389,7 @@ async fn a_replayed_file_becomes_anomalies_that_can_be_asked_for_judged_and_foun
     let who = agent.get(&format!("/v1/who-scored/{sequence}")).await;
     assert_eq!(
         (&who["by"]["baseline"], &who["record"], &who["row"]),
-        (&Value::from(1), &listed[0]["record"], &listed[0]["row"])
+        (&Value::from(baseline::VERSION), &listed[0]["record"], &listed[0]["row"])
     );
     let judged =
         agent.ask("POST", &format!("/v1/anomalies/{sequence}/verdict"), r#"{"verdict":"false_alarm","by":"me"}"#).await;

@@ -34,7 +34,7 @@ use std::path::Path;
 
 use vedette_journal::Reader;
 use vedette_protocol::id::StreamName;
-use vedette_protocol::record::{Body, Record, RecordKind, ScoredBy, Swap, SwapReason};
+use vedette_protocol::record::{Body, EngineKind, Record, RecordKind, ScoredBy, Swap, SwapReason};
 
 /// Rows that a swap record promises ahead. At 1 row/s one record in 9 h, at 100k rows/s three a second.
 pub const RESERVED_ROWS: u64 = 65_536;
@@ -55,6 +55,7 @@ struct Entry {
     wall_ms: i64,
     by: u32,
     reason: SwapReason,
+    engine: Option<EngineKind>,
     exact: bool,
 }
 
@@ -79,6 +80,8 @@ pub struct Answer {
     pub since_ms: i64,
     /// Why it was swapped in.
     pub reason: SwapReason,
+    /// What runs its graph, if it is a model and the record says so.
+    pub engine: Option<EngineKind>,
     /// Whether this is the newest entry of its stream.
     pub newest: bool,
     /// Whether `end_row` is where scoring ended, and not a promise.
@@ -141,8 +144,8 @@ impl Ledger {
         if entries.len() >= ENTRIES_MAX {
             entries.remove(0);
         }
-        let Swap { first_row, reserved: rows, reason, .. } = *swap;
-        entries.push(Entry { first_row, rows, sequence, latest: sequence, wall_ms, by, reason, exact: false });
+        let Swap { first_row, reserved: rows, reason, engine, .. } = *swap;
+        entries.push(Entry { first_row, rows, sequence, latest: sequence, wall_ms, by, reason, engine, exact: false });
     }
 
     /// The first row number of a stream that was never promised to a scorer: where scoring goes on after a start.
@@ -164,6 +167,7 @@ impl Ledger {
                 reserved: entry.rows,
                 by: self.scorers.get(entry.by as usize)?.clone(),
                 reason: SwapReason::Extend,
+                engine: entry.engine,
             })
         };
         resting.filter_map(swap).collect()
@@ -197,6 +201,7 @@ impl Ledger {
             sequence: entry.sequence,
             since_ms: entry.wall_ms,
             reason: entry.reason,
+            engine: entry.engine,
             newest,
             exact: entry.exact,
         })
@@ -235,7 +240,7 @@ mod tests {
     }
 
     fn swap(first_row: u64, reserved: u64, by: ScoredBy, reason: SwapReason) -> Swap {
-        Swap { stream: stream("s"), first_row, reserved, by, reason }
+        Swap { stream: stream("s"), first_row, reserved, by, reason, engine: None }
     }
 
     fn by_at(ledger: &Ledger, row: u64) -> Option<ScoredBy> {

@@ -51,8 +51,7 @@ pub fn admit(
 
 fn view(report: &TrialReport) -> Trial {
     Trial {
-        // The only engine there is; a second one will have to say which of them it was.
-        engine: "tract".to_owned(),
+        engine: report.engine.as_str().to_owned(),
         vectors: u32::try_from(report.vectors).unwrap_or(u32::MAX),
         load_us: Duration::try_from_secs_f64(report.load_ms / 1000.0)
             .map_or(0, |load| u64::try_from(load.as_micros()).unwrap_or(u64::MAX)),

@@ -39,8 +39,8 @@ pub use manifest::{
 };
 pub use number::{Finite32, Finite64};
 pub use record::{
-    Anomaly, Body, Cause, Contribution, DeployStep, Dropped, Record, RecordKind, ScoredBy, Stage, Swap, SwapReason,
-    Verdict,
+    Anomaly, Body, Cause, Contribution, DeployStep, Dropped, EngineKind, Record, RecordKind, ScoredBy, Stage, Swap,
+    SwapReason, Verdict,
 };
 pub use settings::SettingsError;
 pub use time::{Quality, Stamp};

@@ -220,6 +220,34 @@ pub struct Swap {
     pub by: ScoredBy,
     /// Why it changed.
     pub reason: SwapReason,
+    /// What runs the model's graph; nothing for the built-in detector and in records of older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineKind>,
+}
+
+/// Which program runs a model's graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum EngineKind {
+    /// A plan of the house's own.
+    Native = 0,
+    /// tract.
+    Tract = 1,
+    /// tract, with operators of the house in it.
+    Mixed = 2,
+}
+
+impl EngineKind {
+    /// As status, reports and tables write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Tract => "tract",
+            Self::Mixed => "mixed",
+        }
+    }
 }
 
 /// Why another model scores.

@@ -16,7 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use check::size as check_size;
 pub(crate) use network::Wanted;
-pub use network::{EngineChoice, EngineKind, Network, NumberKind, Numbers, Outputs, Port, RunError, Runner};
+pub use network::{EngineChoice, Network, NumberKind, Numbers, Outputs, Port, RunError, Runner};
+pub use vedette_protocol::EngineKind;
 
 /// Rows that are run together at most. 64 x 16 x 38 numbers are 152 KiB, within a small core's L2 cache.
 pub const BATCH_ROWS: usize = 64;

@@ -29,7 +29,7 @@ use vedette_protocol::{Cause, Digest, Hasher, ScoredBy};
 
 use crate::baseline::{self, Baseline};
 use crate::decision::{Decision, Top};
-use crate::engine::BATCH_ROWS;
+use crate::engine::{BATCH_ROWS, EngineKind};
 use crate::features::{ContractMismatch, Features, Row, Stillness, Window};
 use crate::model::{Model, Session};
 use crate::sample::{Part, Rows, Sample, Schema};
@@ -203,6 +203,11 @@ impl StreamScorer {
     /// Who is in charge: the model of the last swap, or the baseline.
     pub fn running(&self) -> &ScoredBy {
         self.live.as_ref().map_or(&self.baseline_by, |live| live.session.model().scored_by())
+    }
+
+    /// What runs the graph of the model in charge; nothing for the baseline.
+    pub fn engine(&self) -> Option<EngineKind> {
+        self.live.as_ref().map(|live| live.session.model().engine())
     }
 
     /// Who made this decision: rows that a model can't score (no full window yet, signals missing, a fault) are the baseline's.

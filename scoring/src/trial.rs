@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vedette_protocol::EngineKind;
 use vedette_protocol::limit::{MAX_MANIFEST_BYTES, MAX_SELFTEST_BYTES};
 
 pub use child::child_main;
@@ -59,6 +60,8 @@ struct Request {
 /// What a model did in its trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrialReport {
+    /// What ran the graph.
+    pub engine: EngineKind,
     /// Loading the graph, milliseconds.
     pub load_ms: f64,
     /// One window, half of the runs took no longer, nanoseconds.

@@ -199,6 +199,7 @@ impl Facts<'_> {
             exact: life.is_some() || run.exact,
             since: format_ms(run.since_ms),
             reason: run.reason,
+            engine: run.engine,
             swap: RecordId { device: self.device.clone(), epoch: self.epoch, sequence: run.sequence },
             running: life.is_some(),
         }
@@ -245,7 +246,14 @@ mod tests {
         ledger.note(
             3,
             1000,
-            &Swap { stream: "s".parse().unwrap(), first_row: 0, reserved: 100, by, reason: SwapReason::Start },
+            &Swap {
+                stream: "s".parse().unwrap(),
+                first_row: 0,
+                reserved: 100,
+                by,
+                reason: SwapReason::Start,
+                engine: None,
+            },
         );
         ledger
     }

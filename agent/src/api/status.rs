@@ -130,6 +130,7 @@ fn stream(lane: &LaneReport, source: &StreamParts) -> StreamView {
             Doing::Hindered(why) => why,
         },
         by: running.by,
+        engine: running.engine,
         since: format_ms(running.since_ms),
         reason: running.reason,
         row: lane.next_row(),

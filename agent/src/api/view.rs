@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vedette_protocol::id::{DeviceId, Digest, ModelRef, RecordId, StreamName};
 use vedette_protocol::number::Finite32;
-use vedette_protocol::record::{Cause, Contribution, DeployStep, ScoredBy, Stage, SwapReason, Verdict};
+use vedette_protocol::record::{Cause, Contribution, DeployStep, EngineKind, ScoredBy, Stage, SwapReason, Verdict};
 use vedette_protocol::time::format_ms;
 
 use crate::index::{Found, Judgement};
@@ -142,6 +142,9 @@ pub struct RunView {
     pub since: String,
     /// Why.
     pub reason: SwapReason,
+    /// What runs its graph, if it is a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineKind>,
     /// The swap record.
     pub swap: RecordId,
     /// Whether it goes on: the agent is running, and this is what the stream runs.
@@ -285,6 +288,9 @@ pub struct StreamView {
     pub doing: String,
     /// The scorer in charge.
     pub by: ScoredBy,
+    /// What runs its graph; nothing for the baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineKind>,
     /// Since when, RFC 3339.
     pub since: String,
     /// Why.

@@ -3,6 +3,7 @@
 use comfy_table::Cell;
 use vedette_protocol::exit::Exit;
 use vedette_protocol::id::ModelRef;
+use vedette_protocol::record::EngineKind;
 
 use super::access::{Access, Trouble};
 use super::print::{self, Out};
@@ -63,6 +64,7 @@ fn table(runs: &[RunView], out: &Out) -> std::io::Result<()> {
         vec![
             Cell::new(&run.stream),
             Cell::new(print::scorer(&run.by)),
+            Cell::new(run.engine.map_or("", EngineKind::as_str)),
             Cell::new(run.first_row),
             Cell::new(end(run)),
             Cell::new(print::time(&run.since)),
@@ -70,7 +72,10 @@ fn table(runs: &[RunView], out: &Out) -> std::io::Result<()> {
             Cell::new(run.swap.sequence),
         ]
     };
-    out.table(&["STREAM", "MODEL", "FROM ROW", "TO ROW", "SINCE", "WHY", "RECORD"], runs.iter().map(row).collect())
+    out.table(
+        &["STREAM", "MODEL", "ENGINE", "FROM ROW", "TO ROW", "SINCE", "WHY", "RECORD"],
+        runs.iter().map(row).collect(),
+    )
 }
 
 /// Where a run ends: `801, running`, `801`, or `65536 at most` when a crash cut it off.

@@ -43,6 +43,7 @@ fn from_journal(access: &Access, stopped: &Stopped<'_>) -> Result<StatusView, Tr
         source: String::new(),
         doing: "down".to_owned(),
         by: run.by,
+        engine: run.engine,
         since: format_ms(run.since_ms),
         reason: run.reason,
         row: run.end_row,

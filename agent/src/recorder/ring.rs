@@ -192,6 +192,7 @@ pub(super) mod tests {
             reserved,
             by: ScoredBy::Baseline { version: 1 },
             reason,
+            engine: None,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
 use vedette_protocol::id::StreamName;
-use vedette_protocol::record::{Cause, ScoredBy, SwapReason};
+use vedette_protocol::record::{Cause, EngineKind, ScoredBy, SwapReason};
 
 use super::LaneId;
 use super::latency::Latency;
@@ -15,6 +15,8 @@ use super::latency::Latency;
 pub struct Running {
     /// The scorer.
     pub by: ScoredBy,
+    /// What runs its graph; nothing for the baseline.
+    pub engine: Option<EngineKind>,
     /// The first row that it scored.
     pub first_row: u64,
     /// When it was swapped in, Unix ms UTC.

@@ -55,6 +55,7 @@ impl Lane {
         }
         let running = Running {
             by: scorer.running().clone(),
+            engine: scorer.engine(),
             first_row: next_row,
             since_ms: clock.wall_ms(),
             reason: SwapReason::Start,
@@ -158,7 +159,8 @@ impl Lane {
         self.faults_in_a_row = 0;
         self.starting = Some(reason);
         let by = self.scorer.running().clone();
-        self.report.set_running(Running { by, first_row: self.next_row, since_ms: self.clock.wall_ms(), reason });
+        let (engine, first_row, since_ms) = (self.scorer.engine(), self.next_row, self.clock.wall_ms());
+        self.report.set_running(Running { by, engine, first_row, since_ms, reason });
     }
 
     /// Fills `decisions`; false when scoring panicked.
@@ -276,6 +278,7 @@ impl Lane {
             reserved: RESERVED_ROWS,
             by: by.clone(),
             reason,
+            engine: self.scorer.engine().filter(|_| in_charge),
         };
         if self.owed.len() >= OWED_SWAPS_MAX {
             // The disk refuses for long: the newest entry tells the truth about the rows to come.

@@ -54,7 +54,7 @@ fn anomaly(row: u64, by: ScoredBy) -> Body {
 
 fn swap(by: ScoredBy) -> Body {
     let reason = SwapReason::Assigned;
-    Body::Swap(Swap { stream: "server".parse().unwrap(), first_row: 0, reserved: 65_536, by, reason })
+    Body::Swap(Swap { stream: "server".parse().unwrap(), first_row: 0, reserved: 65_536, by, reason, engine: None })
 }
 
 impl State {

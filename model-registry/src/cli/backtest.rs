@@ -21,7 +21,7 @@ use vedette_protocol::{
     settings::{DurationText, TimeText},
 };
 use vedette_scoring::{
-    Model,
+    EngineChoice, Model,
     backtest::{self, BacktestError, Report},
     eval::EventRules,
     replay::{self, Disorder, Options, Problem},
@@ -42,6 +42,25 @@ const STEP_MS_DEFAULT: i64 = 60_000;
 /// How often the progress bar moves.
 const ROWS_A_TICK: usize = 1_024;
 
+/// What runs the model's graph.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Engine {
+    #[default]
+    Auto,
+    Tract,
+    Native,
+}
+
+impl From<Engine> for EngineChoice {
+    fn from(engine: Engine) -> EngineChoice {
+        match engine {
+            Engine::Auto => EngineChoice::Auto,
+            Engine::Tract => EngineChoice::Tract,
+            Engine::Native => EngineChoice::Native,
+        }
+    }
+}
+
 /// What `backtest` takes.
 #[derive(Debug, Args)]
 pub struct Backtest {
@@ -54,6 +73,9 @@ pub struct Backtest {
     /// The built-in baseline instead of a model
     #[arg(long)]
     baseline: bool,
+    /// What runs the model's graph: the best that can (auto), or one of them for comparison
+    #[arg(long, value_enum, default_value_t, conflicts_with = "baseline")]
+    engine: Engine,
     /// The telemetry: CSV, plain or gzip, one column a signal
     #[arg(long, value_name = "FILE.csv[.gz]")]
     data: PathBuf,
@@ -210,7 +232,7 @@ fn candidate(args: &Backtest) -> Result<Option<Candidate>, Fault> {
     let digest = Digest::of(&cbor::to_canonical(&manifest));
     let trial = encoded.map(|selftest| try_first(&manifest, digest, model, &selftest)).transpose()?;
     let onnx = fs::read(model).map_err(|error| Fault::file("read the model", model, &error))?;
-    let loaded = Model::load(&manifest, digest, &onnx)
+    let loaded = Model::load_with(&manifest, digest, &onnx, args.engine.into())
         .map_err(|error| Fault::refused(format!("couldn't run the model {}: {error}", model.display())))?;
     Ok(Some(Candidate { model: Arc::new(loaded), trial }))
 }

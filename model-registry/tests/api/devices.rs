@@ -44,7 +44,10 @@ pub(crate) fn gap(from: u64, to: u64) -> Vec<u8> {
 }
 
 pub(crate) fn swap(wall_ms: i64, first_row: u64, reserved: u64, by: ScoredBy, reason: SwapReason) -> Vec<u8> {
-    record(wall_ms, Body::Swap(Swap { stream: "server".parse().unwrap(), first_row, reserved, by, reason }))
+    record(
+        wall_ms,
+        Body::Swap(Swap { stream: "server".parse().unwrap(), first_row, reserved, by, reason, engine: None }),
+    )
 }
 
 pub(crate) fn anomaly(at_ms: i64, stream: &str, row: u64, by: ScoredBy) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The numbers of the choices in records. A number is never reused.
 
-use super::{Cause, DropClass, PreviousEnd, RecordKind, Stage, SwapReason, Verdict};
+use super::{Cause, DropClass, EngineKind, PreviousEnd, RecordKind, Stage, SwapReason, Verdict};
 use crate::cbor::Coded;
 use crate::time::Quality;
 
@@ -45,6 +45,15 @@ impl Coded for PreviousEnd {
 impl Coded for SwapReason {
     const WHAT: &'static str = "reason of a swap";
     const ALL: &'static [Self] = &[Self::Start, Self::Assigned, Self::Rollback, Self::Fault, Self::Extend];
+
+    fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Coded for EngineKind {
+    const WHAT: &'static str = "engine of a model";
+    const ALL: &'static [Self] = &[Self::Native, Self::Tract, Self::Mixed];
 
     fn code(self) -> u8 {
         self as u8

@@ -189,6 +189,7 @@ impl Wire for Swap {
             .with(2, &self.reserved)
             .with(3, &self.by)
             .with(4, &self.reason)
+            .with_some(5, self.engine.as_ref())
             .end()
     }
 
@@ -200,6 +201,7 @@ impl Wire for Swap {
             reserved: fields.required(2, "reserved")?,
             by: fields.required(3, "by")?,
             reason: fields.required(4, "reason")?,
+            engine: fields.optional(5, "engine")?,
         };
         fields.end().map(|()| swap)
     }

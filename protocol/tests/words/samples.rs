@@ -240,7 +240,10 @@ fn records() -> Vec<Sample> {
         reserved: 4096,
         by: ScoredBy::Baseline { version: 1 },
         reason: SwapReason::Fault,
+        engine: None,
     };
+    let of_model =
+        Swap { by: by_model(), reason: SwapReason::Assigned, engine: Some(EngineKind::Native), ..swap.clone() };
     let dropped = Dropped {
         stream: Some(server()),
         class: DropClass::Anomaly,
@@ -260,6 +263,7 @@ fn records() -> Vec<Sample> {
     vec![
         of("record_boot", Body::Boot { agent_version: "0.1.0".into(), previous: PreviousEnd::Unclean }),
         of("record_swap", Body::Swap(swap)),
+        of("record_swap_engine", Body::Swap(of_model)),
         of("record_anomaly", anomaly()),
         of("record_gap", Body::Gap { from: 100, to: 117, reason: "a bad checksum".into() }),
         of("record_clock", Body::Clock { old_ms: -5, new_ms: AT, quality: Quality::Attested }),

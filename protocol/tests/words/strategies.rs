@@ -98,12 +98,15 @@ fn step() -> impl Strategy<Value = DeployStep> {
 fn swap() -> impl Strategy<Value = Swap> {
     let reason =
         one_of(&[SwapReason::Start, SwapReason::Assigned, SwapReason::Rollback, SwapReason::Fault, SwapReason::Extend]);
-    (stream(), any::<u64>(), any::<u64>(), by(), reason).prop_map(|(stream, first_row, reserved, by, reason)| Swap {
+    let engine = proptest::option::of(one_of(&[EngineKind::Native, EngineKind::Tract, EngineKind::Mixed]));
+    let all = (stream(), any::<u64>(), any::<u64>(), by(), reason, engine);
+    all.prop_map(|(stream, first_row, reserved, by, reason, engine)| Swap {
         stream,
         first_row,
         reserved,
         by,
         reason,
+        engine,
     })
 }
 

@@ -14,6 +14,7 @@
 
 mod attributes;
 mod build;
+mod distance;
 mod elementwise;
 mod forest;
 mod fuse;
@@ -22,6 +23,7 @@ mod matrix;
 mod movement;
 mod operators;
 mod pair;
+mod places;
 mod plan;
 mod quantized;
 mod reduce;

@@ -1,33 +1,10 @@
 //! The front: a loaded graph, whichever engine runs it, and what one thread needs to run it.
 
-use vedette_protocol::{StateTensor, TensorSpec};
+use vedette_protocol::{EngineKind, StateTensor, TensorSpec};
 
 use super::graph::Kind;
 use super::native::{self, Unfit};
 use super::{BATCH_ROWS, EngineError, check, read, streaming, tract};
-
-/// Which program runs the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// A plan of our own.
-    Native,
-    /// tract.
-    Tract,
-    /// tract, with operators of ours in it.
-    Mixed,
-}
-
-impl EngineKind {
-    /// As status, reports and records write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EngineKind::Native => "native",
-            EngineKind::Tract => "tract",
-            EngineKind::Mixed => "mixed",
-        }
-    }
-}
 
 /// Which engine may run a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -38,6 +15,8 @@ pub enum EngineChoice {
     Auto,
     /// tract, for comparison.
     Tract,
+    /// Ours or none.
+    Native,
 }
 
 /// What an output's numbers are.
@@ -220,10 +199,14 @@ impl Network {
         };
         let unfit = match choice {
             EngineChoice::Tract => None,
-            EngineChoice::Auto => match native::compile(&graph, &shape, slots) {
-                Ok(plan) => return Ok(Self::native(plan, port, &graph.outputs, slots)),
-                Err(Unfit::Refused(why)) => return Err(EngineError::Load(why)),
-                Err(unfit) => Some(unfit),
+            EngineChoice::Auto | EngineChoice::Native => match (native::compile(&graph, &shape, slots), choice) {
+                (Ok(plan), _) => return Ok(Self::native(plan, port, &graph.outputs, slots)),
+                (Err(Unfit::Refused(why)), _) => return Err(EngineError::Load(why)),
+                (Err(Unfit::Unknown(operators)), EngineChoice::Native) => {
+                    return Err(EngineError::UnknownOperators(operators));
+                }
+                (Err(Unfit::Unsupported(why)), EngineChoice::Native) => return Err(EngineError::Load(why)),
+                (Err(unfit), _) => Some(unfit),
             },
         };
         let engine = tract::Engine::load(&proto, &graph, &shape, slots, choice).map_err(|e| both(unfit, e))?;

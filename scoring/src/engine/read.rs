@@ -64,10 +64,8 @@ fn read_graph(proto: &GraphProto, depth: usize) -> Result<Graph, EngineError> {
 }
 
 fn read_input(proto: &ValueInfoProto) -> Input {
-    let tensor = match proto.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
-        None => None,
-    };
+    let value = proto.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let tensor = value.map(|type_proto::Value::TensorType(tensor)| tensor);
     let size = |d: &Option<Dim>| match d {
         Some(Dim::DimValue(n)) => Some(*n),
         Some(Dim::DimParam(_)) | None => None,
@@ -122,7 +120,7 @@ fn read_attribute(proto: &AttributeProto, depth: usize) -> Result<Attribute, Eng
         7 => Attribute::Ints(proto.ints.clone()),
         8 => Attribute::Texts(proto.strings.iter().map(|s| text(s)).collect()),
         9 => {
-            proto.tensors.iter().try_for_each(|t| inside(t))?;
+            proto.tensors.iter().try_for_each(inside)?;
             Attribute::Other
         }
         _ => Attribute::Other,

@@ -84,8 +84,16 @@ fn try_model() -> Result<TrialReport, Answer> {
     let largest_difference = selftest::check(&model, &tests).map_err(|e| e.to_string())?;
     let (row_p50_ns, row_p99_ns) = row_time(&model);
     let memory_bytes = status_kib("VmHWM:").unwrap_or(0) * KIB;
-    let report =
-        TrialReport { load_ms, row_p50_ns, row_p99_ns, memory_bytes, vectors: tests.vectors.len(), largest_difference };
+    let engine = model.engine();
+    let report = TrialReport {
+        engine,
+        load_ms,
+        row_p50_ns,
+        row_p99_ns,
+        memory_bytes,
+        vectors: tests.vectors.len(),
+        largest_difference,
+    };
     within_limits(&manifest, &report)?;
     Ok(report)
 }

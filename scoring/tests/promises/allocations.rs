@@ -7,7 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use vedette_scoring::{Decision, Sample, Session, StreamScorer};
+use vedette_scoring::{Decision, EngineKind, Sample, Session, StreamScorer};
 
 use crate::made::{Shared, server};
 
@@ -107,6 +107,7 @@ fn around_the_engine_nothing_allocates() {
             per_row(batch)
         );
         assert_eq!(engine, path, "{name}");
+        assert!(model.engine() != EngineKind::Native || engine == 0, "{name}: the native engine allocates");
         assert!(batch <= path, "{name}");
     }
 }

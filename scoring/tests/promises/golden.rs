@@ -1,8 +1,10 @@
 //! Training and serving agree: our scores are ONNX Runtime's, row for row.
 
-use vedette_scoring::{Decision, Sample, StreamScorer, selftest};
+use std::sync::Arc;
 
-use crate::made::{Shared, data, floats, server};
+use vedette_scoring::{Decision, EngineChoice, EngineKind, Model, Sample, StreamScorer, selftest};
+
+use crate::made::{Shared, data, digest, floats, server};
 
 const TOLERANCE: f32 = 1e-5;
 const MODELS: [&str; 5] = ["pca", "dense_ae", "conv_ae", "lstm_pred", "iforest_dense"];
@@ -49,11 +51,28 @@ fn every_row_scores_as_onnx_runtime_says_one_by_one_and_in_batches() {
 }
 
 #[test]
-fn dense_convolutional_and_recurrent_models_are_batched() {
-    for name in ["pca", "dense_ae", "conv_ae", "lstm_pred"] {
-        assert!(Shared::read(name).load().batches(), "{name} runs 64 windows in one go");
+fn all_models_run_natively_in_batches_whatever_batch_their_graph_fixes() {
+    for name in ["pca", "dense_ae", "conv_ae", "lstm_pred", "iforest_dense"] {
+        let model = Shared::read(name).load();
+        assert_eq!(model.engine(), EngineKind::Native, "{name}");
+        assert!(model.batches(), "{name} runs 64 windows in one go");
     }
-    assert!(!Shared::read("iforest_dense").load().batches(), "its reshape fixes the batch");
+}
+
+#[test]
+fn tract_when_asked_for_runs_the_same_models_and_batches_what_lets_it() {
+    for name in ["pca", "dense_ae", "conv_ae", "lstm_pred", "iforest_dense"] {
+        let shared = Shared::read(name);
+        let choice = EngineChoice::Tract;
+        let model = Model::load_with(&shared.manifest, digest(&shared.manifest), &shared.onnx, choice).unwrap();
+        assert_eq!(model.engine(), EngineKind::Tract, "{name}");
+        assert_eq!(model.batches(), name != "iforest_dense", "its reshape fixes the batch");
+        let (ours, theirs) = (shared.load(), Arc::new(model));
+        let windows: Vec<f32> = (0..64 * ours.window_numbers()).map(|i| ((i * 7919) % 1000) as f32 / 1000.0).collect();
+        for (a, b) in ours.row_scores(&windows).iter().zip(theirs.row_scores(&windows)) {
+            assert!((a - b).abs() <= 1e-5 * (1.0 + b.abs()), "{name}: {a} {b}");
+        }
+    }
 }
 
 #[test]

@@ -4,11 +4,16 @@
 mod allocations;
 mod backtests;
 mod coverage;
+mod crooked;
+mod engines;
 mod golden;
 mod hostile;
 mod made;
 mod metrics;
+mod mutated;
 mod nab;
+mod onnx;
+mod rare;
 mod replays;
 mod stateful;
 mod streams;

@@ -60,7 +60,8 @@ enum Kind {
 
 impl Case {
     fn all() -> Vec<Case> {
-        let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(zoo(Path::new("manifest.json"))).unwrap()).unwrap();
+        let cases: Vec<Case> =
+            serde_json::from_slice(&std::fs::read(zoo(Path::new("manifest.json"))).unwrap()).unwrap();
         assert!(cases.len() > 350, "only {}", cases.len());
         cases
     }
@@ -108,7 +109,8 @@ impl Case {
             whole.iter_mut().zip(&piece.values).for_each(|(whole, piece)| append(whole, piece));
         }
         let place = |o: &Output| network.outputs().iter().position(|p| p.name == o.name);
-        let sorted = self.outputs.iter().map(|o| place(o).map(|p| whole[p].clone()).ok_or(format!("no output {}", o.name)));
+        let sorted =
+            self.outputs.iter().map(|o| place(o).map(|p| whole[p].clone()).ok_or(format!("no output {}", o.name)));
         sorted.collect()
     }
 
@@ -169,7 +171,13 @@ fn difference(found: &Numbers, expected: &Numbers) -> Result<f32, String> {
                 let same = f == e || (f.is_nan() && e.is_nan());
                 let apart = (f - e).abs() / (1.0 + e.abs());
                 // Whatever is no number here is a difference without end.
-                if same { 0.0 } else if apart.is_nan() { f32::INFINITY } else { apart }
+                if same {
+                    0.0
+                } else if apart.is_nan() {
+                    f32::INFINITY
+                } else {
+                    apart
+                }
             };
             Ok(pairs.map(apart).fold(0.0, f32::max))
         }

@@ -162,13 +162,7 @@ impl Runtime {
         let mut session = ptr::null_mut();
         // SAFETY: the model's bytes outlive the call, which copies what it keeps.
         check(self.api, unsafe {
-            (self.api.CreateSessionFromArray)(
-                self.env,
-                model.as_ptr().cast(),
-                model.len(),
-                options,
-                &raw mut session,
-            )
+            (self.api.CreateSessionFromArray)(self.env, model.as_ptr().cast(), model.len(), options, &raw mut session)
         })?;
         let mut made = Session {
             runtime: self,

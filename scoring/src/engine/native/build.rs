@@ -11,15 +11,14 @@ use super::attributes::At;
 use super::forest::Forest;
 use super::fuse::fuse;
 use super::operators;
+use super::places::Places;
 use super::plan::{Buffer, Inputs, Kernel, Operand, Place, Plan, Result as Output, STEP_OUTPUTS, Step};
 use super::values::Form;
 
 /// Most numbers of one tensor for one row: 16 MB of f32.
 const NUMBERS_MAX: usize = 1 << 22;
-/// Most bytes of one row's buffers.
-const ROW_BYTES_MAX: usize = 64 << 20;
 /// Most bytes of constants, those that folding makes included.
-const CONSTANT_BYTES_MAX: usize = 512 << 20;
+const CONSTANT_BYTES_MAX: usize = 256 << 20;
 /// Most numbers that folding computes or multiplies: half a second.
 const WORK_MAX: u64 = 1 << 30;
 /// Bytes of buffers that rows which run together may take: half of a small core's L2 cache.
@@ -78,6 +77,8 @@ pub(super) struct Builder {
     made: Vec<Buffer>,
     /// Whole numbers that are also there as the f32 that they were before.
     floats_of: BTreeMap<usize, Slot>,
+    /// The words that whole numbers are places of.
+    words: BTreeMap<usize, Vec<String>>,
     constant_bytes: usize,
     work: u64,
 }
@@ -85,13 +86,18 @@ pub(super) struct Builder {
 impl Builder {
     /// A constant of the graph's own or one that a compilation needs.
     pub(super) fn constant(&mut self, kind: Kind, shape: &[usize], values: Values) -> Result<Slot, Unfit> {
-        let bytes = Form::of(kind).map_or(1, Form::bytes).saturating_mul(values.len());
+        self.hold(Form::of(kind).map_or(1, Form::bytes).saturating_mul(values.len()))?;
+        self.constants.push(values);
+        Ok(Slot { kind, shape: shape.into(), source: Source::Constant(self.constants.len() - 1) })
+    }
+
+    /// Counts bytes that the plan will keep.
+    fn hold(&mut self, bytes: usize) -> Result<(), Unfit> {
         self.constant_bytes = self.constant_bytes.saturating_add(bytes);
         if self.constant_bytes > CONSTANT_BYTES_MAX {
             return Err(Unfit::Refused(format!("the constants take more than {} MiB", CONSTANT_BYTES_MAX >> 20)));
         }
-        self.constants.push(values);
-        Ok(Slot { kind, shape: shape.into(), source: Source::Constant(self.constants.len() - 1) })
+        Ok(())
     }
 
     pub(super) fn floats(&mut self, shape: &[usize], values: Vec<f32>) -> Result<Slot, Unfit> {
@@ -145,6 +151,7 @@ impl Builder {
         if empty || (all_known && !sources.is_empty()) {
             return self.fold(kernel, &sources, &outputs, empty);
         }
+        self.hold(kernel.held())?;
         let mut slots = Vec::new();
         let mut made = Vec::new();
         for (kind, shape, form) in outputs {
@@ -204,6 +211,21 @@ impl Builder {
         }
     }
 
+    /// Remembers which words the whole numbers of `slot` are places of.
+    pub(super) fn spell(&mut self, slot: &Slot, words: Vec<String>) {
+        if let Source::Made(made) = slot.source {
+            self.words.insert(made, words);
+        }
+    }
+
+    /// The words that the numbers of `slot` are places of.
+    pub(super) fn words(&self, slot: &Slot) -> Option<&[String]> {
+        match slot.source {
+            Source::Made(made) => self.words.get(&made).map(Vec::as_slice),
+            Source::Input | Source::Constant(_) => None,
+        }
+    }
+
     /// The same numbers as f32, if they are there.
     pub(super) fn as_floats(&self, slot: &Slot) -> Option<Slot> {
         let Source::Made(made) = slot.source else { return None };
@@ -257,62 +279,6 @@ impl Builder {
         let bytes: usize = places.buffers.iter().map(|b| b.form.bytes() * b.numbers).sum();
         let rows_max = (CACHE_BYTES / bytes.max(1)).clamp(1, BATCH_ROWS);
         Ok(Plan { steps, constants, buffers: places.buffers, results, row, rows_max })
-    }
-}
-
-/// Which buffer holds what: one that is not needed any more is given to the next of its form.
-struct Places {
-    of: Vec<usize>,
-    buffers: Vec<Buffer>,
-}
-
-impl Places {
-    fn assign(drafts: &[Draft], made: &[Buffer], kept: &[Source]) -> Result<Places, Unfit> {
-        let mut last = vec![0; made.len()];
-        for (at, draft) in drafts.iter().enumerate() {
-            draft.outputs.iter().for_each(|m| last[*m] = at);
-            for (source, _) in &draft.inputs {
-                if let Source::Made(m) = source {
-                    last[*m] = at;
-                }
-            }
-        }
-        for source in kept {
-            if let Source::Made(m) = source {
-                last[*m] = usize::MAX;
-            }
-        }
-        let mut places = Places { of: vec![usize::MAX; made.len()], buffers: Vec::new() };
-        let mut free: Vec<usize> = Vec::new();
-        let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (at, draft) in drafts.iter().enumerate() {
-            for m in &draft.outputs {
-                let buffer = places.take(&mut free, made[*m]);
-                places.of[*m] = buffer;
-                ends.entry(last[*m]).or_default().push(buffer);
-            }
-            // Only now: a step never writes what it reads.
-            free.extend(ends.remove(&at).unwrap_or_default());
-        }
-        let bytes = places.buffers.iter().map(|b| b.form.bytes().saturating_mul(b.numbers));
-        if bytes.fold(0, usize::saturating_add) > ROW_BYTES_MAX {
-            return Err(Unfit::Refused(format!("the buffers of one row take more than {} MiB", ROW_BYTES_MAX >> 20)));
-        }
-        Ok(places)
-    }
-
-    /// The free buffer that fits best, or a new one.
-    fn take(&mut self, free: &mut Vec<usize>, wanted: Buffer) -> usize {
-        let fits = |b: &usize| self.buffers[*b].form == wanted.form;
-        let gap = |b: &usize| self.buffers[*b].numbers.abs_diff(wanted.numbers);
-        let best = (0..free.len()).filter(|i| fits(&free[*i])).min_by_key(|i| gap(&free[*i]));
-        let Some(best) = best else {
-            self.buffers.push(wanted);
-            return self.buffers.len() - 1;
-        };
-        let buffer = free.swap_remove(best);
-        self.buffers[buffer].numbers = self.buffers[buffer].numbers.max(wanted.numbers);
-        buffer
     }
 }
 

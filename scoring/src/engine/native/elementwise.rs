@@ -258,15 +258,15 @@ pub(super) struct Cast {
 impl Cast {
     pub(super) fn run(&self, inputs: Inputs<'_>, out: &mut Values) {
         match inputs.get(0) {
-            View::F32(x) => self.from(x, out, f64::from),
-            View::F64(x) => self.from(x, out, |x| x),
-            View::I64(x) => self.from_integers(x, out, |x| x),
-            View::U8(x) => self.from_integers(x, out, i64::from),
-            View::I8(x) => self.from_integers(x, out, i64::from),
+            View::F32(x) => self.floats(x, out, f64::from),
+            View::F64(x) => self.floats(x, out, |x| x),
+            View::I64(x) => self.integers(x, out, |x| x),
+            View::U8(x) => self.integers(x, out, i64::from),
+            View::I8(x) => self.integers(x, out, i64::from),
         }
     }
 
-    fn from<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> f64) {
+    fn floats<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> f64) {
         let n = x.len();
         match Form::of(self.to) {
             Some(Form::F32) => each(x, f32s(out, n), |x| wide(x) as f32),
@@ -287,10 +287,10 @@ impl Cast {
         }
     }
 
-    fn from_integers<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> i64) {
+    fn integers<T: Copy>(&self, x: &[T], out: &mut Values, wide: impl Fn(T) -> i64) {
         let n = x.len();
         match Form::of(self.to) {
-            Some(Form::F32 | Form::F64) => self.from(x, out, |x| wide(x) as f64),
+            Some(Form::F32 | Form::F64) => self.floats(x, out, |x| wide(x) as f64),
             Some(Form::I64) => each(x, i64s(out, n), |x| self.narrow(wide(x))),
             Some(Form::U8) if self.to == Kind::Bool => each(x, u8s(out, n), |x| u8::from(wide(x) != 0)),
             Some(Form::U8) => each(x, u8s(out, n), |x| wide(x) as u8),

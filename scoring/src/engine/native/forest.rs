@@ -154,8 +154,8 @@ impl<'g> Seeker<'g> {
         let [from, indices] = gather.inputs.as_slice() else { return None };
         let axis = matches!(gather.attributes.get("axis"), Some(Attribute::Int(1)));
         match &self.graph.weights.get(indices)?.values {
-            Values::I64(list) if axis => Some((from, Some(list.clone()))),
-            _ => None,
+            Values::I64(list) => axis.then(|| (from.as_str(), Some(list.clone()))),
+            Values::F32(_) | Values::F64(_) | Values::U8(_) | Values::I8(_) | Values::Text(_) => None,
         }
     }
 

@@ -48,6 +48,11 @@ impl Pick {
         }
     }
 
+    /// Bytes of its lists.
+    pub(super) fn held(&self) -> usize {
+        size_of_val(&*self.places) + size_of_val(&*self.runs)
+    }
+
     pub(super) fn run(&self, inputs: Inputs<'_>, out: &mut Values) {
         let n = inputs.rows * self.to;
         match (inputs.get(0), out) {

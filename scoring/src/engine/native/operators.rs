@@ -114,6 +114,7 @@ const OPERATORS: &[Operator] = &[
     onnx("ArgMax", 1, reduce::arg),
     onnx("ArgMin", 1, reduce::arg),
     onnx("TopK", 1, reduce::top),
+    onnx("CumSum", 11, reduce::running),
     onnx("Softmax", 1, reduce::softmax),
     onnx("LogSoftmax", 1, reduce::softmax),
     onnx("LayerNormalization", 17, reduce::layer_normalization),
@@ -215,4 +216,23 @@ pub(super) fn forest(builder: &mut Builder, forest: &Forest, input: Option<&Slot
     };
     let trees = forest.grown(*columns)?;
     learned::numbers(builder, x, (*lines, 1), Learner::Trees(Box::new(trees)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_every_operator_with_its_oldest_set() {
+        let readme = include_str!("../../../../README.md");
+        let lacking = OPERATORS.iter().map(|o| format!("`{}` {}", o.name, o.since));
+        let lacking: Vec<String> = lacking.filter(|entry| !readme.contains(entry.as_str())).collect();
+        assert!(lacking.is_empty(), "README.md, \"What runs natively\", lacks {lacking:?}");
+    }
+
+    #[test]
+    fn no_operator_is_listed_twice() {
+        let names: BTreeSet<_> = OPERATORS.iter().map(|o| (o.domain, o.name)).collect();
+        assert_eq!(names.len(), OPERATORS.len());
+    }
 }

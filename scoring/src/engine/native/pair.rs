@@ -51,6 +51,14 @@ pub(super) enum Reach {
 }
 
 impl Reach {
+    /// Bytes of its list.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Reach::Table { places, .. } => size_of_val(&**places),
+            Reach::Same | Reach::Constant | Reach::One => 0,
+        }
+    }
+
     fn at(&self, row: usize, i: usize, out: usize) -> usize {
         match self {
             Reach::Same => row * out + i,

@@ -4,13 +4,14 @@ use crate::engine::graph::{Kind, Values};
 use crate::engine::{Numbers, Outputs};
 use crate::kernel::Refused;
 
+use super::distance::Distances;
 use super::elementwise::{Cast, Unary};
 use super::learned::Learned;
 use super::matrix::{Dense, Product};
 use super::movement::{Concat, Lookup, Pick};
-use super::pair::{Behind, Pair, Select};
+use super::pair::{Behind, Pair, Reach, Select};
 use super::quantized::{Centre, Dequantize, Measure, Quantize};
-use super::reduce::{Arg, Distances, Normalise, Reduce, Soften, Top};
+use super::reduce::{Arg, Normalise, Reduce, Running, Soften, Top};
 use super::sequence::{Convolve, Recurrent};
 use super::values::{Form, View};
 
@@ -60,12 +61,13 @@ pub(super) enum Kernel {
     Top(Top),
     Learned(Learned),
     Recurrent(Recurrent),
-    Convolve(Convolve),
+    Convolve(Box<Convolve>),
     Quantize(Quantize),
     Dequantize(Dequantize),
     Centre(Centre),
     Measure(Measure),
     Distances(Distances),
+    Running(Running),
 }
 
 /// Most outputs of one step.
@@ -119,25 +121,28 @@ impl Kernel {
             Kernel::Centre(k) => k.run(inputs, &mut out[0]),
             Kernel::Measure(k) => k.run(inputs, out),
             Kernel::Distances(k) => k.run(inputs, &mut out[0]),
+            Kernel::Running(k) => k.run(inputs, &mut out[0]),
         }
     }
 
     /// From here on it can run: nothing is fused into it any more.
     pub(super) fn settle(&mut self) -> std::result::Result<(), Refused> {
-        match self {
-            Kernel::Dense(dense) => dense.settle()?,
-            Kernel::Convolve(convolve) => convolve.settle(),
-            _other => {}
+        if let Kernel::Dense(dense) = self {
+            dense.settle()?;
+        } else if let Kernel::Convolve(convolve) = self {
+            convolve.settle();
         }
         Ok(())
     }
 
     /// Takes up what stands behind it, if it can.
     pub(super) fn take_up(&mut self, behind: Behind<'_>) -> bool {
-        match self {
-            Kernel::Dense(dense) => dense.take_up(behind),
-            Kernel::Convolve(convolve) => convolve.take_up(behind),
-            _other => false,
+        if let Kernel::Dense(dense) = self {
+            dense.take_up(behind)
+        } else if let Kernel::Convolve(convolve) = self {
+            convolve.take_up(behind)
+        } else {
+            false
         }
     }
 
@@ -165,7 +170,21 @@ impl Kernel {
             | Kernel::Dequantize(_)
             | Kernel::Centre(_)
             | Kernel::Measure(_)
-            | Kernel::Distances(_) => 0,
+            | Kernel::Distances(_)
+            | Kernel::Running(_) => 0,
+        }
+    }
+
+    /// Bytes of lists of places in it, which grow with the numbers that pass through, not with the file.
+    pub(super) fn held(&self) -> usize {
+        if let Kernel::Pick(pick) = self {
+            pick.held()
+        } else if let Kernel::Pair(pair) = self {
+            pair.reach.iter().map(Reach::held).sum()
+        } else if let Kernel::Select(select) = self {
+            select.reach.iter().map(Reach::held).sum()
+        } else {
+            0
         }
     }
 
@@ -193,7 +212,8 @@ impl Kernel {
             | Kernel::Dequantize(_)
             | Kernel::Centre(_)
             | Kernel::Measure(_)
-            | Kernel::Distances(_) => 0,
+            | Kernel::Distances(_)
+            | Kernel::Running(_) => 0,
         }
     }
 }

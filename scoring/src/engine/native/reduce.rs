@@ -4,7 +4,7 @@
 //! length alone.
 
 use crate::engine::graph::Values;
-use crate::kernel::lanes::{Body, Isa, Lanes};
+use crate::kernel::lanes::Lanes;
 use crate::kernel::softmax::Softmax;
 
 use super::plan::{Inputs, STEP_OUTPUTS};
@@ -334,59 +334,37 @@ impl Top {
     }
 }
 
-/// Squared distances of a row to known points: blocks of points side by side, so that they become vectors.
-#[derive(Clone, Debug)]
-pub(super) struct Distances {
-    columns: usize,
-    points: usize,
-    /// Block by block, in each column by column.
-    blocks: Box<[[f32; BLOCK]]>,
-    lanes: Lanes,
+/// Running sums along an axis.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Running {
+    pub(super) along: Along,
+    /// Whether a number is in its own sum.
+    pub(super) inclusive: bool,
+    pub(super) backward: bool,
 }
 
-/// Points of one block.
-const BLOCK: usize = 16;
-
-impl Distances {
-    /// `known` are the points, one after the other.
-    pub(super) fn new(columns: usize, known: &[f32]) -> Distances {
-        let points = known.len() / columns;
-        let mut blocks = vec![[0.0; BLOCK]; points.div_ceil(BLOCK) * columns];
-        for (i, point) in known.chunks_exact(columns).enumerate() {
-            for (column, x) in point.iter().enumerate() {
-                blocks[i / BLOCK * columns + column][i % BLOCK] = *x;
-            }
-        }
-        Distances { columns, points, blocks: blocks.into(), lanes: Lanes::detected() }
-    }
-
+impl Running {
     pub(super) fn run(&self, inputs: Inputs<'_>, out: &mut Values) {
-        let x = inputs.get(0).f32();
-        let out = f32s(out, inputs.rows * self.points);
-        for (x, out) in x.chunks_exact(self.columns).zip(out.chunks_mut(self.points)) {
-            self.lanes.run(Apart { x, blocks: &self.blocks, out });
+        match (inputs.get(0), out) {
+            (View::F32(x), Values::F32(out)) => self.add(x, out, 0.0, |a, b| a + b),
+            (View::F64(x), Values::F64(out)) => self.add(x, out, 0.0, |a, b| a + b),
+            (View::I64(x), Values::I64(out)) => self.add(x, out, 0, i64::wrapping_add),
+            (_, out) => debug_assert!(out.len() == 0, "forms are proven when a step is made"),
         }
     }
-}
 
-struct Apart<'a> {
-    x: &'a [f32],
-    blocks: &'a [[f32; BLOCK]],
-    out: &'a mut [f32],
-}
-
-impl Body for Apart<'_> {
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        for (block, out) in self.blocks.chunks_exact(self.x.len()).zip(self.out.chunks_mut(BLOCK)) {
-            let mut sums = [0.0; BLOCK];
-            for (x, points) in self.x.iter().zip(block) {
-                for (sum, point) in sums.iter_mut().zip(points) {
-                    let apart = x - point;
-                    *sum = isa.mul_add(apart, apart, *sum);
+    fn add<T: Copy>(&self, x: &[T], out: &mut [T], nothing: T, plus: impl Fn(T, T) -> T) {
+        let Along { length, inner, .. } = self.along;
+        for (x, out) in x.chunks_exact(length * inner).zip(out.chunks_exact_mut(length * inner)) {
+            for column in 0..inner {
+                let mut sum = nothing;
+                for step in 0..length {
+                    let at = column + inner * if self.backward { length - 1 - step } else { step };
+                    let after = plus(sum, x[at]);
+                    out[at] = if self.inclusive { after } else { sum };
+                    sum = after;
                 }
             }
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a dense model costs at least: its products by hand, one row at a time, weights drawn, no graph around them.
 
-#![allow(unsafe_code, reason = "entries for the processor's vector instructions, in a benchmark only; each block says why it holds")]
+#![allow(
+    unsafe_code,
+    reason = "entries for the processor's vector instructions, in a benchmark only; each block says why it holds"
+)]
 
 /// Numbers that are summed up side by side.
 const LANES: usize = 16;
@@ -19,7 +22,7 @@ struct Layer {
     inputs: usize,
     /// As wide as whole lanes.
     outputs: usize,
-    /// Per input, the weights of all outputs.
+    /// Per block of lanes, per input, a lane's weight each.
     weights: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -82,22 +85,21 @@ impl Layer {
 
     #[inline(always)]
     fn run(&self, from: &[f32], to: &mut [f32], mul_add: impl Fn(f32, f32, f32) -> f32 + Copy) {
-        for (block, to) in to.chunks_exact_mut(LANES).enumerate() {
-            let start = block * LANES;
+        let blocks = self.weights.chunks_exact(self.inputs * LANES).zip(self.bias.chunks_exact(LANES));
+        for (to, (weights, bias)) in to.chunks_exact_mut(LANES).zip(blocks) {
             let mut sums = [[0.0_f32; LANES]; CHAINS];
-            let rows = self.weights.chunks_exact(self.outputs * CHAINS);
-            for (inputs, rows) in from.chunks_exact(CHAINS).zip(rows) {
+            for (inputs, weights) in
+                from.chunks_exact(CHAINS).zip(weights.as_chunks::<LANES>().0.as_chunks::<CHAINS>().0)
+            {
                 for chain in 0..CHAINS {
-                    let place = chain * self.outputs + start;
-                    let weights = &rows[place..place + LANES];
                     for lane in 0..LANES {
-                        sums[chain][lane] = mul_add(inputs[chain], weights[lane], sums[chain][lane]);
+                        sums[chain][lane] = mul_add(inputs[chain], weights[chain][lane], sums[chain][lane]);
                     }
                 }
             }
             for (lane, to) in to.iter_mut().enumerate() {
                 let sum: f32 = sums.iter().map(|sums| sums[lane]).sum();
-                *to = (sum + self.bias[start + lane]).max(0.0);
+                *to = (sum + bias[lane]).max(0.0);
             }
         }
     }

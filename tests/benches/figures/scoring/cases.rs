@@ -99,12 +99,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Case>> {
     ])
 }
 
-fn of_zoo(
-    title: &'static str,
-    animal: &Animal,
-    goals: [Goal; 2],
-    widths: &'static [usize],
-) -> anyhow::Result<Case> {
+fn of_zoo(title: &'static str, animal: &Animal, goals: [Goal; 2], widths: &'static [usize]) -> anyhow::Result<Case> {
     let output = |output: &zoo::Output| {
         let kind = match output.kind {
             zoo::Kind::F32 => ort::Kind::F32,

@@ -55,7 +55,18 @@ pub(crate) fn run(cases: &[Case], runtime: Option<&Runtime>, effort: Effort) -> 
         format!("Peer: {}", super::peer(runtime)),
     ];
     let columns = [
-        "model", "batch", "engine", "p50 ns", "p99 ns", "tract p50", "tract p99", "ORT p50", "ORT p99", "bound p50", "ratio", "goal",
+        "model",
+        "batch",
+        "engine",
+        "p50 ns",
+        "p99 ns",
+        "tract p50",
+        "tract p99",
+        "ORT p50",
+        "ORT p99",
+        "bound p50",
+        "ratio",
+        "goal",
         "holds",
     ];
     Ok(Section {
@@ -139,11 +150,8 @@ fn line(measured: &Measured<'_>) -> Vec<Cell> {
     };
     let p50 = |timings: &Option<Timings>| timings.as_ref().map(|t| t.quantile_ns(0.5));
     let ratio = p50(&measured.ours).zip(p50(&measured.peer)).map(|(ours, peer)| ours / peer);
-    let mut cells = vec![
-        Cell::text(measured.case.title),
-        Cell::Number(measured.batch as f64, 0),
-        Cell::text(measured.engine),
-    ];
+    let mut cells =
+        vec![Cell::text(measured.case.title), Cell::Number(measured.batch as f64, 0), Cell::text(measured.engine)];
     cells.extend(two(&measured.ours));
     cells.extend(two(&measured.tract));
     cells.extend(two(&measured.peer));

@@ -22,7 +22,10 @@ pub(crate) fn run(cases: &[Case], runtime: Option<&Runtime>, effort: Effort) -> 
         title: "From bytes to first score, warm",
         columns: vec!["model", "KiB", "p50 ms", "slowest ms", "tract p50 ms", "ORT p50 ms", "goal ms", "holds"],
         rows,
-        notes: vec![format!("{LOADS} loads after a first one that is not counted; model bytes in memory. {}", super::peer(runtime))],
+        notes: vec![format!(
+            "{LOADS} loads after a first one that is not counted; model bytes in memory. {}",
+            super::peer(runtime)
+        )],
     })
 }
 

@@ -41,8 +41,7 @@ struct Resident {
 /// Starts the children and lays them beside each other.
 pub(crate) fn run() -> anyhow::Result<Section> {
     let bare = resident(Holding::Nothing)?.context("the bare child failed")?;
-    let holders =
-        [("ours", Holding::Ours), ("ours, forced to tract", Holding::Tract), ("ONNX Runtime", Holding::Peer)];
+    let holders = [("ours", Holding::Ours), ("ours, forced to tract", Holding::Tract), ("ONNX Runtime", Holding::Peer)];
     let mut rows = Vec::new();
     for (name, holding) in holders {
         let Some(found) = resident(holding)? else { continue };

@@ -207,6 +207,7 @@ pub(super) fn label_encoder(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Sl
         (Entries::Ints(_), _) => Entries::Ints(vec![at.int_or("default_int64", -1)?]),
         (Entries::Strings(_), _) => Entries::Strings(vec![at.text_or("default_string", "_Unused")?.to_owned()]),
     };
+    let (keys, values) = by_place(builder, &x, keys, values);
     let fits = matches!((&keys, x.kind), (Entries::Ints(_), Kind::I64) | (Entries::Floats(_), Kind::F32));
     let kind = match &values {
         Entries::Floats(_) => Kind::F32,
@@ -217,8 +218,31 @@ pub(super) fn label_encoder(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Sl
         return Err(at.unsupported(&format!("looks up keys of another kind than its numbers, which are {:?}", x.kind)));
     }
     let model = LabelEncoder::new(&keys, &values, &default).map_err(|e| at.refused(&e.to_string()))?;
+    let words = match model.values() {
+        Entries::Strings(words) => Some(words.clone()),
+        Entries::Ints(_) | Entries::Floats(_) => None,
+    };
     let kernel = Kernel::Learned(Learned { lines: 1, model: Learner::Labels(model) });
-    Ok(vec![builder.emit_one(kernel, &[&x], kind, &x.shape)?])
+    let made = builder.emit_one(kernel, &[&x], kind, &x.shape)?;
+    if let Some(words) = words {
+        builder.spell(&made, words);
+    }
+    Ok(vec![made])
+}
+
+/// Keys that are words by the places that stand for them, where it is known which do.
+fn by_place(builder: &Builder, x: &Slot, keys: Entries, values: Entries) -> (Entries, Entries) {
+    let (Entries::Strings(words), Some(known)) = (&keys, builder.words(x)) else { return (keys, values) };
+    let place = |word: &String| known.iter().position(|k| k == word);
+    let found: Vec<(i64, usize)> =
+        words.iter().enumerate().filter_map(|(i, word)| place(word).map(|p| (p as i64, i))).collect();
+    let kept = found.iter().map(|(_, i)| *i);
+    let values = match values {
+        Entries::Ints(v) => Entries::Ints(kept.filter_map(|i| v.get(i).copied()).collect()),
+        Entries::Floats(v) => Entries::Floats(kept.filter_map(|i| v.get(i).copied()).collect()),
+        Entries::Strings(v) => Entries::Strings(kept.filter_map(|i| v.get(i).cloned()).collect()),
+    };
+    (Entries::Ints(found.iter().map(|(p, _)| *p).collect()), values)
 }
 
 pub(super) fn one_hot_encoder(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {

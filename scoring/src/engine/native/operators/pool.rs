@@ -4,10 +4,11 @@ use crate::engine::graph::{Attribute, Graph, Kind, Values};
 use crate::engine::native::Unfit;
 use crate::engine::native::attributes::At;
 use crate::engine::native::build::{Builder, Slot};
+use crate::engine::native::distance::Distances;
 use crate::engine::native::movement::{NOWHERE, Pick};
 use crate::engine::native::pair::{Binary, What};
 use crate::engine::native::plan::Kernel;
-use crate::engine::native::reduce::{Along, Distances, Fold, Normalise, Reduce};
+use crate::engine::native::reduce::{Along, Fold, Normalise, Reduce};
 
 use super::arithmetic::meet;
 use super::reduce::along;

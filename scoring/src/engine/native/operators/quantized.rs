@@ -19,6 +19,9 @@ const EXACT: f32 = 16_777_216.0;
 /// The largest distance of a number of 8 bits from its zero point.
 const FARTHEST: f32 = 255.0;
 
+/// Scales and zero points: one of each, or one for each number of a row.
+type Grid = (Box<[f32]>, Box<[f32]>);
+
 /// Known numbers of any kind, as f32.
 fn known(builder: &Builder, at: &At<'_>, slot: &Slot) -> Result<Vec<f32>, Unfit> {
     match builder.known(slot) {
@@ -32,7 +35,7 @@ fn known(builder: &Builder, at: &At<'_>, slot: &Slot) -> Result<Vec<f32>, Unfit>
 }
 
 /// Scale and zero point as lists that fit a row: one number, or one for each number of the row.
-fn grid(builder: &Builder, at: &At<'_>, shape: &[usize], i: usize) -> Result<(Box<[f32]>, Box<[f32]>), Unfit> {
+fn grid(builder: &Builder, at: &At<'_>, shape: &[usize], i: usize) -> Result<Grid, Unfit> {
     let scale = known(builder, at, at.input(i)?)?;
     let zero = match at.optional(i + 1) {
         Some(slot) => known(builder, at, slot)?,
@@ -44,7 +47,7 @@ fn grid(builder: &Builder, at: &At<'_>, shape: &[usize], i: usize) -> Result<(Bo
     spread(at, shape, scale, zero)
 }
 
-fn spread(at: &At<'_>, shape: &[usize], scale: Vec<f32>, zero: Vec<f32>) -> Result<(Box<[f32]>, Box<[f32]>), Unfit> {
+fn spread(at: &At<'_>, shape: &[usize], scale: Vec<f32>, zero: Vec<f32>) -> Result<Grid, Unfit> {
     if scale.len() == 1 && zero.len() == 1 {
         return Ok((scale.into(), zero.into()));
     }
@@ -69,7 +72,7 @@ fn quantized(
     builder: &mut Builder,
     at: &At<'_>,
     x: &Slot,
-    (scale, zero): (Box<[f32]>, Box<[f32]>),
+    (scale, zero): Grid,
     (kind, by): (Kind, Scaling),
 ) -> Result<Slot, Unfit> {
     if bounds(kind).is_none() || x.kind != Kind::F32 {
@@ -85,12 +88,7 @@ pub(super) fn dequantize(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>
     Ok(vec![dequantized(builder, at, &x, (scale, zero))?])
 }
 
-fn dequantized(
-    builder: &mut Builder,
-    at: &At<'_>,
-    x: &Slot,
-    (scale, zero): (Box<[f32]>, Box<[f32]>),
-) -> Result<Slot, Unfit> {
+fn dequantized(builder: &mut Builder, at: &At<'_>, x: &Slot, (scale, zero): Grid) -> Result<Slot, Unfit> {
     if !matches!(x.kind, Kind::U8 | Kind::I8 | Kind::I32 | Kind::I16 | Kind::U16) {
         return Err(at.refused(&format!("dequantises numbers of kind {:?}", x.kind)));
     }
@@ -235,7 +233,7 @@ fn scaled(builder: &mut Builder, at: &At<'_>, b: &Slot, how: Scaled) -> Result<V
     };
     let numbers = sum.numbers();
     let factors: Vec<f32> = factors.iter().map(|f| f / y_scale).collect();
-    let (scale, zero): (Box<[f32]>, Box<[f32]>) = if factors.len() == 1 {
+    let (scale, zero): Grid = if factors.len() == 1 {
         (factors.into(), vec![*zero].into())
     } else {
         ((0..numbers).map(|i| factors[i % columns]).collect(), vec![*zero; numbers].into())

@@ -6,7 +6,7 @@ use crate::engine::native::attributes::At;
 use crate::engine::native::build::{Builder, Slot};
 use crate::engine::native::pair::{Binary, What};
 use crate::engine::native::plan::Kernel;
-use crate::engine::native::reduce::{Along, Arg, Fold, Normalise, Reduce, Soften, Top};
+use crate::engine::native::reduce::{Along, Arg, Fold, Normalise, Reduce, Running, Soften, Top};
 use crate::engine::native::values::Form;
 use crate::kernel::lanes::Lanes;
 use crate::kernel::softmax::Softmax;
@@ -120,6 +120,21 @@ pub(super) fn top(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit
     shape[axis] = k;
     let kernel = Kernel::Top(Top { along, k, largest: at.int_or("largest", 1)? != 0 });
     builder.emit(kernel, &[x], &[(x.kind, &shape), (Kind::I64, &shape)])
+}
+
+pub(super) fn running(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {
+    let x = at.input(0)?.clone();
+    let axis = at.known_ints(builder, 1)?.and_then(|list| list.first().copied());
+    let axis = at.axis(axis.ok_or_else(|| at.refused("names no axis"))?, x.shape.len())?;
+    if !matches!(x.form()?, Form::F32 | Form::F64 | Form::I64) || x.numbers() == 0 {
+        return Err(at.unsupported(&format!("adds up numbers of kind {:?}", x.kind)));
+    }
+    let kernel = Kernel::Running(Running {
+        along: along(&x.shape, axis),
+        inclusive: at.int_or("exclusive", 0)? == 0,
+        backward: at.int_or("reverse", 0)? != 0,
+    });
+    Ok(vec![builder.emit_one(kernel, &[&x], x.kind, &x.shape)?])
 }
 
 pub(super) fn softmax(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot>, Unfit> {

@@ -184,5 +184,5 @@ pub(super) fn convolution(builder: &mut Builder, at: &At<'_>) -> Result<Vec<Slot
     let step = Convolve::new(taps).map_err(|e| at.refused(&e.to_string()))?;
     Builder::room(&[step.scratch()])?;
     let [outputs, length] = step.shape();
-    Ok(vec![builder.emit_one(Kernel::Convolve(step), &[&x], Kind::F32, &[1, outputs, length])?])
+    Ok(vec![builder.emit_one(Kernel::Convolve(Box::new(step)), &[&x], Kind::F32, &[1, outputs, length])?])
 }

@@ -13,7 +13,11 @@ use crate::made::{data, floats};
 const TOLERANCE: f32 = 1e-5;
 
 /// Models that may be wrong or refused, and why. Whoever makes one of them right takes its line out.
-const KNOWN: [(&str, &str); 0] = [];
+const KNOWN: [(&str, &str); 3] = [
+    ("conv_autoencoder_int8_qoperator", "tract's QLinearConv gives a few numbers one step of 8 bits away"),
+    ("lstm_small_int8_dynamic", "refused: DynamicQuantizeLSTM is ONNX Runtime's own and stands in no standard"),
+    ("rnn_relu_by_hand", "tract takes every RNN's activation for Tanh"),
+];
 
 #[derive(Deserialize)]
 struct Case {
@@ -222,6 +226,7 @@ fn every_model_of_the_zoo_gives_what_onnx_runtime_gives() {
     }
     println!("{} models, largest difference {largest:.1e} of 1 + the number", right.len());
     assert!(wrong.is_empty(), "{} wrong:\n  {}", wrong.len(), wrong.join("\n  "));
+    KNOWN.iter().for_each(|(name, why)| println!("known: {name}: {why}"));
     let mended: Vec<&String> = right.iter().filter(|name| known(name)).collect();
     assert!(mended.is_empty(), "these hold, take them out of the list: {mended:?}");
 }

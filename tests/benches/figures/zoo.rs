@@ -49,9 +49,6 @@ pub(crate) struct Output {
     values: Vec<String>,
     #[serde(default)]
     words: Vec<String>,
-    /// A ZipMap's keys.
-    #[serde(default)]
-    pub(crate) keys: Vec<serde_json::Value>,
 }
 
 /// What an output's numbers are.

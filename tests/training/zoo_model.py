@@ -16,7 +16,7 @@ class Made:
     """A model, what it is, and the rows that are put to it.
 
     `batch` says how rows go together: "any" number of them (each row's result is its own), "one" by one because the graph fixes
-    its batch, or the "whole" of them because a row's result depends on the others.
+    its batch or scales by the largest number of it, or the "whole" of them because a row's result can't be told from the others'.
     """
 
     name: str

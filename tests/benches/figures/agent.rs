@@ -2,6 +2,7 @@
 //! telemetry, once as fast as it goes and once at a pace at which each row comes alone. Two models: windows of 16 rows of 38
 //! signals, and single rows of 32.
 
+mod peer;
 mod small;
 
 use std::io::{Read as _, Write as _};
@@ -36,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Measures everything.
-pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
+pub(crate) fn run(effort: Effort) -> anyhow::Result<Vec<Section>> {
     let scratch = Scratch::new()?;
     let registry = Registry::start(&scratch.path().join("registry"), &Broker::Embedded)?;
     let bench = Bench::windows(&scratch.path().join("agent"), &registry)?;
@@ -48,6 +49,27 @@ pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
     small.deploy()?;
     let small_fast = small.replay(Pace::Full, effort)?;
     let small_paced = small.replay(Pace::Paced, effort)?;
+    let windows_onnx = data_dir().join("models/batched/dense_ae.onnx");
+    let small_onnx = small.dir.join("model/model.onnx");
+    let compared = [
+        peer::Compared {
+            name: "16 rows of 38",
+            onnx: &windows_onnx,
+            rows: &bench.rows,
+            window: 16,
+            fast: &fast,
+            paced: &paced,
+        },
+        peer::Compared {
+            name: "rows of 32",
+            onnx: &small_onnx,
+            rows: &small.rows,
+            window: 1,
+            fast: &small_fast,
+            paced: &small_paced,
+        },
+    ];
+    let beside = peer::run(scratch.path(), &compared, effort)?;
     let (size, profile) = stripped_size()?;
     let number = |value: f64, decimals| Cell::Number(value, decimals);
     let rows = vec![
@@ -95,12 +117,13 @@ pub(crate) fn run(effort: Effort) -> anyhow::Result<Section> {
         "Start to first score: from spawning the process to its local API saying that a row was scored, model loaded from disk.".to_owned(),
         format!("Size: profile {profile}. PSS: /proc/PID/smaps_rollup."),
     ];
-    Ok(Section {
+    let section = Section {
         title: "Agent, end to end",
         columns: vec!["figure", "measured", "unit", "goal", "holds"],
         rows,
         notes,
-    })
+    };
+    Ok(vec![section, beside])
 }
 
 fn line(name: &str, value: Cell, unit: &str, goal: Option<(&str, bool)>) -> Vec<Cell> {

@@ -37,9 +37,13 @@ impl Timings {
         sorted.get(place).map_or(f64::NAN, |ns| *ns as f64 / self.records_per_call as f64)
     }
 
+    /// All calls together, ns.
+    pub(crate) fn total_ns(&self) -> f64 {
+        self.calls_ns.iter().sum::<u64>() as f64
+    }
+
     /// Records a second over all calls.
     pub(crate) fn rate(&self) -> f64 {
-        let total_ns: u64 = self.calls_ns.iter().sum();
-        (self.calls_ns.len() as u64 * self.records_per_call) as f64 * 1e9 / total_ns as f64
+        (self.calls_ns.len() as u64 * self.records_per_call) as f64 * 1e9 / self.total_ns()
     }
 }

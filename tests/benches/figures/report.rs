@@ -7,9 +7,25 @@ use serde_json::{Map, Value, json};
 
 use crate::machine::Machine;
 
-/// What the Markdown file says before its tables.
-const ABOUT: &str = "Made by `ci/bench --markdown tests/BENCHMARKS.md`, not edited by hand. Other work on the machine shows \
-    in p99 and rows/s first; the p50 and the ratios hold best.";
+/// What a Markdown file says before its tables.
+pub(crate) struct About {
+    title: &'static str,
+    text: &'static str,
+}
+
+/// The figures.
+pub(crate) const FIGURES: About = About {
+    title: "Figures",
+    text: "Made by `ci/bench --markdown tests/BENCHMARKS.md`, not edited by hand. Other work on the machine shows \
+        in p99 and rows/s first; the p50 and the ratios hold best.",
+};
+
+/// Which models run.
+pub(crate) const MODELS: About = About {
+    title: "Models",
+    text: "Made by `ci/bench models --markdown tests/MODELS.md`, not edited by hand: the models of `tests/data/zoo` through the front of \
+        our engines, laid beside what ONNX Runtime gives for them. The same is held by a test, `scoring/tests/promises/zoo.rs`.",
+};
 
 /// One value of a table.
 #[derive(Clone, Debug)]
@@ -131,7 +147,7 @@ pub(crate) fn json(machine: &Machine, sections: &[Section]) -> anyhow::Result<St
 }
 
 /// Everything as the Markdown file that lies in the repository.
-pub(crate) fn markdown(machine: &Machine, sections: &[Section]) -> String {
+pub(crate) fn markdown(about: &About, machine: &Machine, sections: &[Section]) -> String {
     let sections: Vec<_> = sections.iter().map(Section::markdown).collect();
-    format!("# Figures\n\n{ABOUT}\n\nMachine: {machine}.\n\n{}", sections.join("\n"))
+    format!("# {}\n\n{}\n\nMachine: {machine}.\n\n{}", about.title, about.text, sections.join("\n"))
 }

@@ -12,6 +12,7 @@ const LOCK: &str = "lock";
 const PREFIX: &str = "seg-";
 const SUFFIX: &str = ".log";
 const SUFFIX_TEMPORARY: &str = ".tmp";
+const SUFFIX_PARITY: &str = ".par";
 const SUFFIX_UNREADABLE: &str = ".unreadable";
 const SUFFIX_DAMAGED: &str = ".damaged";
 
@@ -41,6 +42,11 @@ impl Folder {
         self.path.join(format!("{PREFIX}{index:08x}{SUFFIX_TEMPORARY}"))
     }
 
+    /// Path of a segment's parity.
+    pub(crate) fn parity(&self, index: u32) -> PathBuf {
+        self.path.join(format!("{PREFIX}{index:08x}{SUFFIX_PARITY}"))
+    }
+
     /// Numbers of the segments, ascending. Files with other names are nobody's business.
     pub(crate) fn segments(&self) -> io::Result<Vec<u32>> {
         self.numbered(SUFFIX)
@@ -54,10 +60,17 @@ impl Folder {
         Ok(found)
     }
 
-    /// Removes segments that were being made when the power went. One that can't be removed is in nobody's way.
+    /// Removes segments that were being made when the power went, and parity whose segment is gone. What can't be removed
+    /// is in nobody's way.
     pub(crate) fn remove_temporaries(&self) -> io::Result<()> {
         for index in self.numbered(SUFFIX_TEMPORARY)? {
             self.remove_leftover(&self.temporary(index));
+        }
+        let segments = self.segments()?;
+        for index in self.numbered(SUFFIX_PARITY)? {
+            if segments.binary_search(&index).is_err() {
+                self.remove_leftover(&self.parity(index));
+            }
         }
         Ok(())
     }
@@ -124,7 +137,9 @@ pub(crate) fn is_own(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let aside = name.split_once(SUFFIX_UNREADABLE).or_else(|| name.split_once(SUFFIX_DAMAGED));
     let kept = aside.is_some_and(|(name, _)| index_of(name, SUFFIX).is_some());
-    name == LOCK || kept || [SUFFIX, SUFFIX_TEMPORARY].iter().any(|suffix| index_of(name, suffix).is_some())
+    name == LOCK
+        || kept
+        || [SUFFIX, SUFFIX_TEMPORARY, SUFFIX_PARITY].iter().any(|suffix| index_of(name, suffix).is_some())
 }
 
 fn index_of(name: &str, suffix: &str) -> Option<u32> {

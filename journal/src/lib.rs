@@ -66,6 +66,9 @@
 //!
 //! Anchors and notes have no sequence of their own and are no leaves. Their kind is 1 when a group begins with them.
 //!
+//! Beside each finished segment lies its parity (`seg-XXXXXXXX.par`), from which a page that rots is made again; it is a
+//! view of the segment, and its layout is in the source of `parity`.
+//!
 //! # Writing
 //!
 //! `append` puts a record into the *group* in memory; `commit` writes the group with one `pwrite` and one `fdatasync`.
@@ -77,12 +80,15 @@
 //! the next one's beginning; whoever walks a segment stops there. A full disk is reported and the group kept; it is
 //! bounded by [`GROUP_BYTES_MAX`], and beyond that `append` refuses.
 //!
+//! A segment that ends well gets its parity before the next one begins, one that ends in an error gets none.
+//!
 //! [`Journal::close`] commits, repeats the frontier until it stands in a page of its own, cuts the file and syncs. A file
 //! that is shorter than what was reserved for it and none the less ends in zeros has lost something.
 //!
 //! # Reading
 //!
-//! A [`Reader`] walks record by record with `pread`. At a place that is no valid record it looks for the next valid one
+//! A [`Reader`] walks record by record with `pread`. At a place that is no valid record it asks the segment's parity for the
+//! rotten pages, once, and reads on in what that gives. If the place is still none, it looks for the next valid record
 //! (every 8 bytes, with a sequence that can be true), then for a newer segment, else it is at the end for now and may be
 //! asked again later. Records below the wanted sequence are passed over, thinned ones are counted
 //! ([`Reader::thinned`]), damaged ones counted and named ([`Reader::skipped`], [`Reader::gaps`]).
@@ -99,7 +105,8 @@
 //! as can have been there. The last group is written over itself before the file is synced: after a failed sync in an
 //! earlier life of the process the system may hold its pages for written. Damage in older segments is met by readers.
 //!
-//! A part that the disk refuses to read (`EIO`) is read as zeros, which makes it damage like any other. A header is there
+//! A part that the disk refuses to read (`EIO`) is read as zeros, which makes it damage like any other. Pages that the
+//! parity makes again are written back and named as [`Damage::Page`]; nothing of them is lost. A header is there
 //! twice; if both are gone the epoch comes from the other segments and the records are still read. Files named as segments
 //! in which nothing is ours are set aside (`….unreadable`) where they would be the newest; so is everything when no
 //! segment has a header, and a new epoch begins.
@@ -160,6 +167,7 @@ mod key_file;
 mod merkle;
 mod note;
 mod options;
+mod parity;
 mod past;
 mod proofs;
 mod reader;

@@ -53,6 +53,13 @@ pub enum Damage {
         /// Number of the segment.
         segment: u32,
     },
+    /// A page of a segment had rotted and was made again from the segment's parity; nothing is lost.
+    Page {
+        /// Number of the segment.
+        segment: u32,
+        /// Where the page begins.
+        offset: u64,
+    },
     /// The tree over the records before a segment is in no place that can be read, so proofs that reach behind that
     /// segment's beginning no longer hold. Takes three places that are bad at once.
     Tree {
@@ -106,6 +113,10 @@ pub(crate) fn mend(folder: &Folder, newest: &Newest) -> Result<Option<Tail>, Ope
     let at = |source| OpenError::at(folder, &path, source);
     let file = folder.disk.open_to_write(&path).map_err(at)?;
     let end = newest.end.max(DATA_AT);
+    for (offset, page) in &newest.healed {
+        tracing::warn!(segment = index, offset, "a page of the journal had rotted; it was made again from its parity");
+        file.write_at(page, *offset).map_err(at)?;
+    }
     if newest.torn_bytes > 0 {
         let cut_bytes = newest.torn_bytes;
         tracing::warn!(segment = index, offset = end, cut_bytes, "cut an unfinished write from the journal");

@@ -1,8 +1,9 @@
 //! Mending a journal that nobody writes: what can be made whole again is, and what can't is left to be read around.
 //!
 //! Before a segment is touched, a copy of it is kept beside it (`….damaged`), durably: a repair that goes wrong, or that
-//! somebody regrets, has taken nothing away. Mended are the end (an unfinished write is cut, as opening would) and the
-//! fronts of segments (from their other copy, or from the anchor behind them). Records that are gone stay gone.
+//! somebody regrets, has taken nothing away. Mended are rotten pages (from the parity beside their segment), the end (an
+//! unfinished write is cut, as opening would) and the fronts of segments (from their other copy, or from the anchor behind
+//! them). Records that are gone stay gone.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use crate::error::{OpenError, ReadError};
 use crate::folder::Folder;
 use crate::header::{DATA_AT, Header};
 use crate::merkle::Frontier;
-use crate::record::Mark;
+use crate::parity::{self, Parity};
+use crate::record::{Mark, Place};
 use crate::scan::{Event, Scan, Spot};
 use crate::segment::{self, Opened};
 use crate::verify::{Report, verify_on};
@@ -50,6 +52,13 @@ pub enum RepairError {
 pub enum Mended {
     /// An unfinished write was cut from the end.
     End(Spot),
+    /// A page that had rotted was written back as it was.
+    Page(Spot),
+    /// The parity of a sound segment was made again.
+    Parity {
+        /// Number of the segment.
+        segment: u32,
+    },
     /// The front of a segment was written anew.
     Front {
         /// Number of the segment.
@@ -88,12 +97,12 @@ pub fn repair_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Repaired, RepairE
     let wounds = examine(&disk, folder)?;
     let mut copies = Vec::new();
     for wound in &wounds {
-        let path = place.segment(wound.segment());
-        copies.push(keep_copy(&place, wound.segment()).map_err(|source| RepairError::Io { path, source })?);
+        let path = place.segment(wound.segment);
+        copies.push(keep_copy(&place, wound.segment).map_err(|source| RepairError::Io { path, source })?);
     }
     let mut mended = Vec::new();
     for wound in wounds {
-        let path = place.segment(wound.segment());
+        let path = place.segment(wound.segment);
         mended.extend(mend(&place, wound).map_err(|source| RepairError::Io { path, source })?);
     }
     let report = verify_on(disk, folder, &Against::default(), &mut |_| {})?;
@@ -101,17 +110,21 @@ pub fn repair_on(disk: Arc<dyn Disk>, folder: &Path) -> Result<Repaired, RepairE
 }
 
 /// A segment that can be mended, and how. One segment has one entry.
-enum Wound {
-    End { torn: Spot, front: Option<(Header, Frontier)> },
-    Front { header: Header, tree: Frontier },
+struct Wound {
+    segment: u32,
+    /// An unfinished write at its end.
+    torn: Option<Spot>,
+    /// What its front should be.
+    front: Option<(Header, Frontier)>,
+    /// Some of its pages rotted and can be made again.
+    pages: bool,
+    /// Its parity rotted and is to be made again, for so many bytes of it.
+    parity: Option<(Place, u64)>,
 }
 
 impl Wound {
-    fn segment(&self) -> u32 {
-        match self {
-            Self::End { torn, .. } => torn.segment,
-            Self::Front { header, .. } => header.segment,
-        }
+    fn is_none(&self) -> bool {
+        self.torn.is_none() && self.front.is_none() && self.parity.is_none() && !self.pages
     }
 }
 
@@ -121,9 +134,11 @@ fn examine(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Vec<Wound>, ReadError>
     let mut scan = Scan::new(Arc::clone(disk), folder, 0)?;
     let mut wounds = Vec::new();
     let mut front = None;
+    let mut whole_so_far = true;
     while let Some(event) = scan.next()? {
         match event {
             Event::Segment { index, front: found } => {
+                whole_so_far = found.sound;
                 let whole = found.sound && found.tree.is_some();
                 let epoch = scan.epoch();
                 front = match (whole, segment::open(&place, index)?, epoch) {
@@ -133,20 +148,23 @@ fn examine(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Vec<Wound>, ReadError>
                     (_, _, _) => None,
                 };
             }
-            Event::End { torn, lost, newest } => {
+            Event::End { torn, lost, newest, healed } => {
                 let cut = newest && !lost && torn.bytes > 0;
-                match (cut, front.take()) {
-                    (true, front) => wounds.push(Wound::End { torn, front }),
-                    (false, Some((header, tree))) => wounds.push(Wound::Front { header, tree }),
-                    (false, None) => {}
-                }
+                let segment = torn.segment;
+                let sound = whole_so_far && torn.bytes == 0 && healed.is_empty();
+                let rotten = || Parity::is_rotten(&place, segment);
+                let parity = scan.epoch().filter(|_| sound && rotten());
+                let wound = Wound {
+                    segment,
+                    torn: cut.then_some(torn),
+                    front: front.take(),
+                    pages: !healed.is_empty(),
+                    parity: parity.map(|epoch| (Place { epoch, segment }, torn.offset)),
+                };
+                wounds.extend(Some(wound).filter(|wound| !wound.is_none()));
             }
-            Event::Record { .. }
-            | Event::Stubs { .. }
-            | Event::Anchor(_)
-            | Event::Note
-            | Event::Bad(_)
-            | Event::Stranger { .. } => {}
+            Event::Bad(_) => whole_so_far = false,
+            Event::Record { .. } | Event::Stubs { .. } | Event::Anchor(_) | Event::Note | Event::Stranger { .. } => {}
         }
     }
     Ok(wounds)
@@ -192,22 +210,29 @@ fn keep_copy(folder: &Folder, index: u32) -> io::Result<PathBuf> {
 }
 
 fn mend(folder: &Folder, wound: Wound) -> io::Result<Vec<Mended>> {
-    let segment = wound.segment();
+    let Wound { segment, torn, front, pages, parity } = wound;
     let file = folder.disk.open_to_write(&folder.segment(segment))?;
     let mut mended = Vec::new();
-    let front = match wound {
-        Wound::End { torn, front } => {
-            file.set_len(torn.offset.max(DATA_AT))?;
-            mended.push(Mended::End(torn));
-            front
+    if let Some(parity) = Parity::open(folder, segment).filter(|_| pages) {
+        for (offset, page) in parity.heal(&*file) {
+            file.write_at(&page, offset)?;
+            mended.push(Mended::Page(Spot { segment, offset, bytes: page.len() as u64 }));
         }
-        Wound::Front { header, tree } => Some((header, tree)),
-    };
+    }
+    if let Some(torn) = torn {
+        file.set_len(torn.offset.max(DATA_AT))?;
+        mended.push(Mended::End(torn));
+    }
     if let Some((header, tree)) = front {
         write_front(&*file, &header, &tree)?;
         mended.push(Mended::Front { segment });
     }
     file.sync_all()?;
+    if let Some((place, covered)) = parity {
+        parity::write(folder, place, &*file, covered);
+        folder.sync()?;
+        mended.push(Mended::Parity { segment });
+    }
     Ok(mended)
 }
 

@@ -41,8 +41,9 @@ pub(crate) enum Event {
     /// Bytes that are nothing, with something valid behind them.
     Bad(Spot),
     /// A segment ends, and so many bytes behind its last record are nothing: an unfinished write, or records that are
-    /// `lost`, nobody knows how many. `newest` when no other segment comes.
-    End { torn: Spot, lost: bool, newest: bool },
+    /// `lost`, nobody knows how many. `newest` when no other segment comes. Some pages before had rotted and were made
+    /// again.
+    End { torn: Spot, lost: bool, newest: bool, healed: Vec<Spot> },
     /// A segment of another epoch, passed over.
     Stranger { segment: u32, epoch: u64 },
 }
@@ -109,9 +110,10 @@ impl Scan {
                     let segment = walk.segment();
                     let torn = segment.written_behind(offset).map_err(ReadError::at(&path))?;
                     let lost = segment.lost_end(offset, torn).map_err(ReadError::at(&path))?;
+                    let healed = segment.healed().map(|(at, page)| spot(at, page.len() as u64)).collect();
                     self.walk = None;
                     let (torn, newest) = (spot(offset, lost.unwrap_or(torn)), self.ahead.is_none());
-                    return Ok(Some(Event::End { torn, lost: lost.is_some(), newest }));
+                    return Ok(Some(Event::End { torn, lost: lost.is_some(), newest, healed }));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! One segment file seen by a reader: its front, the record at an offset, the next valid record behind a bad place.
 
 use std::io::{self, ErrorKind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use crate::error::ReadError;
 use crate::folder::Folder;
 use crate::header::{self, COPY_AT, FRONT_BYTES, HEADER_BYTES, Header};
 use crate::merkle::Frontier;
+use crate::parity::{PAGE_BYTES, Pages, Parity};
 use crate::record::{self, ALIGN, FOOTPRINT_MIN, HEAD_BYTES, Head, Look, PAYLOAD_BYTES_MAX, Place, SEQUENCE_MAX};
 
 /// Most records are shorter than this, so one read gets them whole.
@@ -16,9 +18,6 @@ const FIRST_READ_BYTES: usize = 1024;
 
 /// How much of a file the search for valid records or for the first byte that is not zero holds at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
-
-/// What a disk loses at once; around a place that it can't read, the rest is read in pieces of this size.
-const PAGE_BYTES: u64 = 4096;
 
 /// What stands in front of a segment's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +36,7 @@ pub(crate) struct Opened {
     pub(crate) index: u32,
     pub(crate) front: Front,
     file: Box<dyn DiskFile>,
+    cure: Cure,
 }
 
 /// What stands at an offset.
@@ -50,10 +50,19 @@ pub(crate) enum Found {
     Broken,
 }
 
+/// What the segment's parity does for it: looked for when something in the segment is bad, and once.
+#[derive(Debug)]
+struct Cure {
+    folder: Folder,
+    parity: OnceLock<Option<Parity>>,
+    pages: OnceLock<Pages>,
+}
+
 /// A segment open for reading, with the place that its checksums are bound to.
 #[derive(Debug)]
 pub(crate) struct Segment {
     file: Box<dyn DiskFile>,
+    cure: Cure,
     place: Place,
     /// How many sequences a bad place can at most have held, removed ones included.
     reach: u64,
@@ -70,12 +79,49 @@ pub(crate) fn open(folder: &Folder, index: u32) -> Result<Option<Opened>, ReadEr
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(ReadError::at(&path))?,
     };
-    let mut bytes = vec![0; FRONT_BYTES];
-    let (have, _) = read(&*file, &mut bytes, 0).map_err(ReadError::at(&path))?;
-    bytes.truncate(have);
-    match front(&bytes, index) {
-        Ok(front) => Ok(Some(Opened { index, front, file })),
-        Err(version) => Err(ReadError::FutureVersion { file: path, version }),
+    let cure = Cure { folder: folder.clone(), parity: OnceLock::new(), pages: OnceLock::new() };
+    let look = || {
+        let mut bytes = vec![0; FRONT_BYTES];
+        let (have, _) = cure.read(&*file, &mut bytes, 0).map_err(ReadError::at(&path))?;
+        bytes.truncate(have);
+        front(&bytes, index).map_err(|version| ReadError::FutureVersion { file: path.clone(), version })
+    };
+    let mut front = look()?;
+    if !(front.sound && front.tree.is_some())
+        && cure.try_heal(&*file, index, front.header.map(|header| header.epoch), 0)
+    {
+        front = look()?;
+    }
+    Ok(Some(Opened { index, front, file, cure }))
+}
+
+impl Cure {
+    /// Reads, with the pages that were made again in their places.
+    fn read(&self, file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<(usize, u64)> {
+        let healed = |at: u64| self.pages.get().is_some_and(|pages| pages.contains_key(&(at - at % PAGE_BYTES)));
+        let (mut have, unreadable_below) = read(file, buffer, offset, healed)?;
+        let end = offset + buffer.len() as u64;
+        for (at, page) in self.pages.get().into_iter().flat_map(|pages| pages.range(..end)) {
+            let (from, to) = (offset.max(*at), end.min(at + page.len() as u64));
+            if from < to && from <= offset + have as u64 {
+                let into = (from - offset) as usize..(to - offset) as usize;
+                have = have.max(into.end);
+                buffer[into].copy_from_slice(&page[(from - at) as usize..(to - at) as usize]);
+            }
+        }
+        Ok((have, unreadable_below))
+    }
+
+    /// Something at `offset` of the segment is bad: makes rotten pages again, if that was not tried yet. True when there
+    /// are some, so that it is worth another look.
+    fn try_heal(&self, file: &dyn DiskFile, segment: u32, epoch: Option<u64>, offset: u64) -> bool {
+        let parity = self.parity.get_or_init(|| Parity::open(&self.folder, segment)).as_ref();
+        let ours = |parity: &&Parity| epoch.is_none_or(|epoch| epoch == parity.epoch());
+        let Some(parity) = parity.filter(ours).filter(|parity| offset < parity.covered()) else {
+            return false;
+        };
+        let first = self.pages.get().is_none();
+        !self.pages.get_or_init(|| parity.heal(file)).is_empty() && first
     }
 }
 
@@ -114,6 +160,7 @@ impl Opened {
         let room = room.clamp(2 * PAYLOAD_BYTES_MAX as u64, crate::SEGMENT_BYTES_MAX);
         Segment {
             file: self.file,
+            cure: self.cure,
             place: Place { epoch, segment: self.index },
             reach: room / FOOTPRINT_MIN as u64,
             capacity: self.front.header.map(|header| header.capacity),
@@ -142,8 +189,14 @@ impl Segment {
         self.unreadable_below.load(Ordering::Relaxed)
     }
 
+    /// Pages that were rotten and made again from the parity, as far as the reading met them: where each begins and
+    /// what it should be.
+    pub(crate) fn healed(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.cure.pages.get().into_iter().flatten().map(|(at, page)| (*at, page.as_slice()))
+    }
+
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let (have, unreadable_below) = read(&*self.file, buffer, offset)?;
+        let (have, unreadable_below) = self.cure.read(&*self.file, buffer, offset)?;
         self.unreadable_below.fetch_max(unreadable_below, Ordering::Relaxed);
         Ok(have)
     }
@@ -151,6 +204,18 @@ impl Segment {
     /// Looks at `offset`, where the record `expected` should stand; a valid record's bytes (head, payload, padding) are
     /// at the front of `buffer` afterwards. One with a sequence that can't be true is not valid.
     pub(crate) fn record_at(&self, offset: u64, expected: Option<u64>, buffer: &mut Vec<u8>) -> io::Result<Found> {
+        let found = self.look_at(offset, expected, buffer)?;
+        if matches!(found, Found::Record(_))
+            || !self.cure.try_heal(&*self.file, self.place.segment, Some(self.place.epoch), offset)
+        {
+            return Ok(found);
+        }
+        // What was refused so far is looked at again, or made again.
+        self.unreadable_below.store(0, Ordering::Relaxed);
+        self.look_at(offset, expected, buffer)
+    }
+
+    fn look_at(&self, offset: u64, expected: Option<u64>, buffer: &mut Vec<u8>) -> io::Result<Found> {
         buffer.resize(FIRST_READ_BYTES, 0);
         let mut have = self.read(buffer, offset)?;
         let head = match record::look(&buffer[..have.min(HEAD_BYTES)]) {
@@ -231,8 +296,8 @@ impl Segment {
 }
 
 /// Reads as [`DiskFile::read_at`] does, and past places that the disk can't read: they come as zeros, and the second
-/// value says where the last of them ends.
-fn read(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<(usize, u64)> {
+/// value says where the last of them ends that is not in a `healed` page.
+fn read(file: &dyn DiskFile, buffer: &mut [u8], offset: u64, healed: impl Fn(u64) -> bool) -> io::Result<(usize, u64)> {
     match file.read_at(buffer, offset) {
         Ok(have) => return Ok((have, 0)),
         Err(error) if !is_unreadable(&error) => return Err(error),
@@ -249,7 +314,9 @@ fn read(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<(usiz
             Ok(_) => {}
             Err(error) if is_unreadable(&error) => {
                 piece.fill(0);
-                unreadable_below = at + piece.len() as u64;
+                if !healed(at) {
+                    unreadable_below = at + piece.len() as u64;
+                }
             }
             Err(error) => return Err(error),
         }

@@ -8,6 +8,7 @@ use crate::error::PruneError;
 use crate::folder::Folder;
 use crate::header::Header;
 use crate::merkle::{self, Hash};
+use crate::parity;
 use crate::reader::Entry;
 use crate::record::{self, Draft, Head, Mark, Place, STUBS_MAX};
 use crate::segment::{self, Front, Opened};
@@ -26,7 +27,7 @@ pub struct SegmentInfo {
     pub first_sequence: u64,
     /// Sequence behind its last record.
     pub next_sequence: u64,
-    /// Length of its file.
+    /// Length of its file and of its parity.
     pub bytes: u64,
 }
 
@@ -64,7 +65,9 @@ impl Known {
 
     fn look(&self, folder: &Folder) -> Figures {
         let opened = segment::open(folder, self.index).ok().flatten();
-        let bytes = opened.as_ref().and_then(|opened| opened.length().ok()).unwrap_or(0);
+        let length = opened.as_ref().and_then(|opened| opened.length().ok()).unwrap_or(0);
+        let parity = folder.disk.open_to_read(&folder.parity(self.index)).and_then(|file| file.length()).unwrap_or(0);
+        let bytes = length + parity;
         let first_sequence = opened.and_then(|opened| opened.front.header).map(|header| header.first_sequence);
         Figures { first_sequence, bytes }
     }
@@ -96,7 +99,9 @@ impl Journal {
     pub fn prune_below(&mut self, sequence: u64) -> Result<usize, PruneError> {
         let removable = self.removable_below(sequence);
         for _ in 0..removable {
-            let path = self.folder.segment(self.segments[0].index);
+            let index = self.segments[0].index;
+            let path = self.folder.segment(index);
+            self.folder.remove_leftover(&self.folder.parity(index));
             match self.folder.disk.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(PruneError::at(&path, error));
@@ -153,9 +158,9 @@ impl Journal {
         let thinned = self.rewrite(opened, &header, until.unwrap_or(u64::MAX), keep);
         let done = match thinned {
             Ok((0, _)) => Ok(Thinned::default()),
-            Ok((removed, bytes)) => {
-                self.folder.publish(index).map(|()| Thinned { removed, freed_bytes: before.saturating_sub(bytes) })
-            }
+            Ok((removed, bytes)) => self
+                .replace(header.place(), bytes)
+                .map(|()| Thinned { removed, freed_bytes: before.saturating_sub(bytes) }),
             Err(error) => Err(error),
         };
         if !matches!(done, Ok(Thinned { removed: 1.., .. })) {
@@ -163,6 +168,19 @@ impl Journal {
         }
         self.segments[position] = Known::new(index);
         done.map_err(failed)
+    }
+
+    /// Gives the thinned copy, of `bytes`, the segment's name. The old parity goes first, durably: it is not the copy's.
+    fn replace(&self, place: Place, bytes: u64) -> std::io::Result<()> {
+        match self.folder.disk.remove(&self.folder.parity(place.segment)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => self.folder.sync()?,
+        }
+        self.folder.publish(place.segment)?;
+        if let Ok(copy) = self.folder.open_to_read(place.segment) {
+            parity::write(&self.folder, place, &*copy, bytes);
+        }
+        Ok(())
     }
 
     /// Writes the thinned copy under the temporary name, durable but for its name; returns how many payloads are gone

@@ -42,6 +42,8 @@ pub(crate) struct Newest {
     pub(crate) sound: bool,
     /// The disk refused no part of it.
     pub(crate) readable: bool,
+    /// Pages that rotted and were made again from the parity: where each begins, what it should be.
+    pub(crate) healed: Vec<(u64, Vec<u8>)>,
     /// Bytes reserved for it, if its header can be read.
     pub(crate) capacity: Option<u64>,
     /// Over everything below `next_sequence`.
@@ -120,7 +122,8 @@ fn look_at(
     if front.header.is_some() && front.tree.is_none() {
         damage.push(Damage::Frontier { segment: index });
     }
-    let Walked { last_group, end, next_sequence, torn_bytes, regrowth, stretches, .. } = walked;
+    damage.extend(walked.healed.iter().map(|(offset, _)| Damage::Page { segment: index, offset: *offset }));
+    let Walked { last_group, end, next_sequence, torn_bytes, regrowth, stretches, healed, .. } = walked;
     let sound = front.sound && front.tree.is_some() && stretches.is_empty() && !walked.unreadable;
     damage.extend(stretches);
     let Regrowth { tree, anchored } = regrowth;
@@ -145,6 +148,7 @@ fn look_at(
         torn_bytes,
         sound,
         readable: !walked.unreadable,
+        healed,
         capacity,
         tree,
         anchored,
@@ -158,6 +162,7 @@ struct Walked {
     next_sequence: u64,
     torn_bytes: u64,
     unreadable: bool,
+    healed: Vec<(u64, Vec<u8>)>,
     regrowth: Regrowth,
     stretches: Vec<Damage>,
 }
@@ -217,7 +222,8 @@ fn walk_newest(
         (next_sequence, torn_bytes) = (to, 0);
     }
     let unreadable = segment.unreadable_below() > 0;
-    Ok(Some(Walked { last_group, end, next_sequence, torn_bytes, unreadable, regrowth, stretches }))
+    let healed = segment.healed().map(|(at, page)| (at, page.to_vec())).collect();
+    Ok(Some(Walked { last_group, end, next_sequence, torn_bytes, unreadable, healed, regrowth, stretches }))
 }
 
 /// A group begins behind this stretch, so the stretch belongs to one that was committed.

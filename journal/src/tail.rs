@@ -57,18 +57,20 @@ impl Tail {
         Ok(())
     }
 
-    /// Ends the file for good: cuts it to its content, durably.
-    pub(crate) fn close(self) -> io::Result<()> {
+    /// Ends the file for good: cuts it to its content, durably. Returns it with the length of that.
+    pub(crate) fn close(self) -> io::Result<(Box<dyn DiskFile>, u64)> {
         self.file.set_len(self.offset)?;
-        self.file.sync_all()
+        self.file.sync_all()?;
+        Ok((self.file, self.offset))
     }
 
     /// Ends the segment: cuts it to its durable content, as far as the disk still obeys. Readers and recovery manage
-    /// with an uncut one.
-    pub(crate) fn seal(self) {
+    /// with an uncut one. Returns the file with the length of that content.
+    pub(crate) fn seal(self) -> (Box<dyn DiskFile>, u64) {
         if let Err(error) = self.file.set_len(self.offset) {
             tracing::warn!(segment = self.index, %error, "couldn't cut a full journal segment to its content");
         }
+        (self.file, self.offset)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::folder::{self, Folder};
 use crate::header::DATA_AT;
 use crate::merkle::Frontier;
 use crate::note::PublicKey;
+use crate::parity::Parity;
 use crate::reader::Entry;
 use crate::scan::{Event, Scan, Spot};
 use crate::segment::Front;
@@ -43,6 +44,11 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Damaged bytes that cost no record.
     pub damaged_bytes: u64,
+    /// Bytes of pages that rotted and were made again from the parity beside their segment: nothing of them is lost, and
+    /// `journal repair` writes them back.
+    pub healed_bytes: u64,
+    /// Parity files that are not as they were written; the segments themselves may be sound.
+    pub parity_damage: u64,
     /// Segments whose front is not as it was written; where a record was lost by that, it is among the gaps.
     pub header_damage: u64,
     /// Where all these are, the first 64.
@@ -115,7 +121,8 @@ impl Report {
 
     /// The worst of what was found: what a program should tell its caller. `None` when the report is sound.
     pub fn worst(&self) -> Option<Finding> {
-        let damaged = self.damaged_bytes > 0 || self.header_damage > 0 || !self.strangers.is_empty();
+        let rotten = self.damaged_bytes + self.healed_bytes + self.header_damage + self.parity_damage;
+        let damaged = rotten > 0 || !self.strangers.is_empty();
         let stranger = matches!(self.earlier, Some(Earlier::Stranger { .. }));
         let unproven = matches!(self.earlier, Some(Earlier::Unknown { .. }));
         [
@@ -233,7 +240,8 @@ impl Pass<'_> {
                 }
             }
             Event::Bad(spot) => self.bad_bytes(spot),
-            Event::End { torn, lost, newest } => {
+            Event::End { torn, lost, newest, healed } => {
+                self.parity(torn.segment, healed, scan);
                 if torn.bytes > 0 {
                     self.bad_bytes(torn);
                 }
@@ -249,6 +257,13 @@ impl Pass<'_> {
         if let (Some(bad), Some(check)) = (bad, &self.check) {
             self.report.damaged_bytes += bad.cost_nothing(check);
         }
+    }
+
+    /// What rotted and could be made again, in the segment and in its parity.
+    fn parity(&mut self, segment: u32, healed: Vec<Spot>, scan: &Scan) {
+        self.report.healed_bytes += healed.iter().map(|spot| spot.bytes).sum::<u64>();
+        healed.into_iter().for_each(|spot| self.name(spot));
+        self.report.parity_damage += u64::from(Parity::is_rotten(scan.folder(), segment));
     }
 
     fn bad_bytes(&mut self, spot: Spot) {

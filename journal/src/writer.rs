@@ -5,6 +5,7 @@ mod open;
 
 pub(crate) use open::take_folder;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::header::{DATA_AT, Header};
 use crate::merkle::Frontier;
 use crate::note::SigningKey;
 use crate::options::Options;
+use crate::parity::{self, PAGE_BYTES};
 use crate::record::{self, Mark, PAYLOAD_BYTES_MAX, Place, footprint};
 use crate::shrink::Known;
 use crate::tail::Tail;
@@ -29,8 +31,6 @@ const FRESH_FILES_MAX: u32 = 2;
 /// Records after which the frontier is written again: the next write of a frontier is at most so far behind a bad place,
 /// and at 300 bytes a record it costs 0.5 %.
 const ANCHOR_RECORDS: u64 = 256;
-/// What a disk loses at once: copies of a frontier that must not go together stand in different ones.
-const PAGE_BYTES: u64 = 4096;
 /// Largest number of sequences that [`Journal::skip_to`] leaves out at once: each is counted as a lost record in the
 /// tree, which takes half a second for so many. More than a device can have lost, and no word from outside makes it hang.
 pub const SKIP_RECORDS_MAX: u64 = 1 << 20;
@@ -65,6 +65,8 @@ pub struct Journal {
     /// Ascending; the last one is the newest. 48 bytes a segment.
     pub(crate) segments: Vec<Known>,
     next_segment: u32,
+    /// A segment that could not be begun, and may have its name none the less.
+    in_vain: Option<u32>,
     /// The segment that the next group goes into; `None` begins a new one.
     tail: Option<Tail>,
     scratch: Vec<u8>,
@@ -167,7 +169,10 @@ impl Journal {
             record::encode_anchor(&mut self.scratch, place, tail.offset, &self.tree);
         }
         let path = self.folder.segment(tail.index);
-        tail.write(&self.scratch).and_then(|()| tail.close()).map_err(|source| CommitError::at(&path, source))
+        let closed = tail.write(&self.scratch).and_then(|()| tail.close());
+        let (file, covered) = closed.map_err(|source| CommitError::at(&path, source))?;
+        parity::write(&self.folder, place, &*file, covered);
+        self.folder.sync().map_err(|source| CommitError::at(self.folder.path(), source))
     }
 
     /// Writes all that waits, and what is asked for besides unless it is there already.
@@ -271,16 +276,20 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the newest segment; the next group begins another.
+    /// Ends the newest segment, which failed; the next group begins another. It gets no parity: what the system shows of
+    /// it need not be what is on the disk.
     fn seal(&mut self) {
-        if let Some(tail) = self.tail.take() {
-            tail.seal();
-        }
+        self.tail.take().map(Tail::seal);
     }
 
     /// Begins a segment that has room for a record of `need` bytes at least. A number is used once, whatever happens.
     fn begin_segment(&mut self, need: u64) -> Result<(), CommitError> {
-        self.seal();
+        if let Some(tail) = self.tail.take() {
+            let place = Place { epoch: self.epoch, segment: tail.index };
+            let (file, covered) = tail.seal();
+            parity::write(&self.folder, place, &*file, covered);
+        }
+        self.remove_begun_in_vain()?;
         let index = self.next_segment;
         let path = self.folder.segment(index);
         let used_up = || std::io::Error::other("segment numbers are used up");
@@ -293,11 +302,25 @@ impl Journal {
             root: self.tree.root(),
             capacity: self.options.segment_bytes.max(DATA_AT + anchor_bytes(&self.tree) + need),
         };
+        self.in_vain = Some(index);
         let begun = Tail::begin(&self.folder, &header, &self.tree);
         self.tail = Some(begun.map_err(|source| CommitError::at(&path, source))?);
+        self.in_vain = None;
         self.segments.push(Known::new(index));
         // The frontier stands in front of the segment, twice.
         (self.anchored, self.lone_anchor) = (self.committed(), None);
+        Ok(())
+    }
+
+    /// A segment that was begun in vain for [`Journal::skip_to`] begins at a sequence that was not reached. In front of
+    /// the next one it would make readers pass over what that holds, so it goes first; the next one's name is synced after.
+    fn remove_begun_in_vain(&mut self) -> Result<(), CommitError> {
+        let Some(index) = self.in_vain else { return Ok(()) };
+        let path = self.folder.segment(index);
+        match self.folder.disk.remove(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => return Err(CommitError::at(&path, source)),
+            Ok(()) | Err(_) => self.in_vain = None,
+        }
         Ok(())
     }
 }

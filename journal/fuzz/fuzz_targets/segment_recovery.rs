@@ -9,7 +9,11 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use vedette_journal::{Journal, Options, Proofs, Reader, SEGMENT_BYTES_MIN, export_bundle, repair, verify};
 
-/// A segment as the journal writes it, to be damaged.
+/// Its name, and that of its parity.
+const SEGMENT: &str = "seg-00000000.log";
+const PARITY: &str = "seg-00000000.par";
+
+/// A segment as the journal writes it, to be damaged; its parity lies beside it.
 fn whole(folder: &Path, records: u8) -> Vec<u8> {
     let options = Options { segment_bytes: SEGMENT_BYTES_MIN, ..Options::new(7) };
     let (mut journal, _) = Journal::open(folder, options).expect("an empty folder is opened");
@@ -18,22 +22,26 @@ fn whole(folder: &Path, records: u8) -> Vec<u8> {
     }
     journal.commit().expect("the disk is whole");
     journal.close().expect("the disk is whole");
-    fs::read(folder.join("seg-00000000.log")).expect("it was just written")
+    fs::read(folder.join(SEGMENT)).expect("it was just written")
 }
 
-/// The first byte says how many records, and whether to begin with a whole segment; then come patches of five bytes:
-/// offset, how many bytes, and the byte that is written there. Without a whole segment all bytes are the segment.
+/// The first byte says how many records, whether to begin with a whole segment, and whether its parity is damaged as well;
+/// then come patches of five bytes: offset, how many bytes, and the byte that is written there. Without a whole segment all
+/// bytes are the segment.
 fn segment(folder: &Path, bytes: &[u8]) -> Vec<u8> {
     let Some((first, rest)) = bytes.split_first() else { return Vec::new() };
     if first & 1 == 0 {
         return rest.to_vec();
     }
-    let mut segment = whole(folder, first >> 1);
-    for patch in rest.chunks_exact(5) {
-        let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) % segment.len();
-        let end = (at + usize::from(u16::from_le_bytes([patch[2], patch[3]])) % 600).min(segment.len());
-        segment[at..end].iter_mut().for_each(|byte| *byte ^= patch[4]);
+    let mut segment = whole(folder, first >> 2);
+    let mut parity = fs::read(folder.join(PARITY)).expect("a closed segment has one");
+    for (number, patch) in rest.chunks_exact(5).enumerate() {
+        let bytes = if first & 2 == 2 && number % 2 == 1 { &mut parity } else { &mut segment };
+        let at = usize::from(u16::from_le_bytes([patch[0], patch[1]])) % bytes.len();
+        let end = (at + usize::from(u16::from_le_bytes([patch[2], patch[3]])) % 600).min(bytes.len());
+        bytes[at..end].iter_mut().for_each(|byte| *byte ^= patch[4]);
     }
+    fs::write(folder.join(PARITY), parity).expect("the folder can be written");
     segment
 }
 
@@ -41,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder can be made");
     let folder = folder.path();
     let segment = segment(folder, bytes);
-    fs::write(folder.join("seg-00000000.log"), &segment).expect("the folder can be written");
+    fs::write(folder.join(SEGMENT), &segment).expect("the folder can be written");
     let before = verify(folder, None, &mut |_| {});
     if let Ok(report) = &before {
         let range = report.first_sequence..report.next_sequence;

@@ -74,6 +74,7 @@ impl Journal {
             group: Group::default(),
             segments,
             next_segment,
+            in_vain: None,
             tail,
             scratch: Vec::new(),
             options,

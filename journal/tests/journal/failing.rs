@@ -74,7 +74,7 @@ fn a_disk_that_fills_while_a_segment_is_reserved_keeps_the_group_and_leaves_noth
     }
     assert_eq!((journal.committed(), journal.next_sequence()), (60, 61));
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "the lock and one segment: {names:?}");
+    assert_eq!(names.len(), 3, "the lock, one segment and its parity: {names:?}");
     disk.faults.room.store(u64::MAX, Ordering::SeqCst);
     assert_eq!(journal.commit().unwrap(), 61);
     assert_eq!(payloads(folder.path()).len(), 61);

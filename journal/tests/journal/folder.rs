@@ -31,10 +31,19 @@ pub fn contents(folder: &Path, from: u64) -> Vec<(u64, u8, Vec<u8>)> {
 
 /// The segment files, oldest first.
 pub fn segment_files(folder: &Path) -> Vec<PathBuf> {
+    files_named(folder, "log")
+}
+
+/// The parity files, oldest first.
+pub fn parity_files(folder: &Path) -> Vec<PathBuf> {
+    files_named(folder, "par")
+}
+
+fn files_named(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .filter(|path| path.extension().is_some_and(|there| there == extension))
         .collect();
     files.sort();
     files

@@ -6,6 +6,7 @@ mod failing;
 mod faulty;
 mod folder;
 mod model;
+mod parity;
 mod promises;
 mod rot;
 mod space;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use vedette_journal::{Finding, Mended, OpenError, RepairError, Report, repair, verify};
 
-use crate::sample::{Sample, key, record, reopen, rot, segments};
+use crate::sample::{Sample, forget_parity, key, record, reopen, rot, segments};
 
 fn check(folder: &Path) -> Report {
     verify(folder, Some(&key().public()), &mut |entry| assert_eq!(entry.payload, record(entry.sequence))).unwrap()
@@ -46,6 +46,7 @@ fn every_front_is_made_whole_again_from_what_is_left_of_it() {
         // The newest one says which epoch it is, so it keeps its header here.
         for path in &all[..all.len() - 1] {
             damage(path, &ranges);
+            forget_parity(path);
         }
         assert_eq!(check(folder.path()).worst(), Some(Finding::Mismatch), "{name}");
         let repaired = repair(folder.path()).unwrap();

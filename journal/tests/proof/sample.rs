@@ -104,12 +104,21 @@ pub(crate) fn find(folder: &Path, sequence: u64) -> (PathBuf, usize) {
     panic!("record {sequence} is nowhere");
 }
 
-/// Flips a bit of the record's payload on the disk.
+/// Flips a bit of the record's payload on the disk, where its segment has no parity (any more) to make it again from.
 pub(crate) fn rot(folder: &Path, sequence: u64) {
     let (path, at) = find(folder, sequence);
+    forget_parity(&path);
     let mut bytes = fs::read(&path).unwrap();
     bytes[at] ^= 4;
     fs::write(&path, bytes).unwrap();
+}
+
+/// Removes the parity of a segment, if it has one.
+pub(crate) fn forget_parity(segment: &Path) {
+    let parity = segment.with_extension("par");
+    if parity.exists() {
+        fs::remove_file(parity).unwrap();
+    }
 }
 
 pub(crate) fn reopen(folder: &Path) -> Journal {

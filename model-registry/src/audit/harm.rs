@@ -61,8 +61,15 @@ fn damage(report: &Report) -> Option<String> {
         return Some(format!("segment {segment:08x} is of another journal, of epoch {epoch}"));
     }
     let (bytes, fronts) = (report.damaged_bytes, report.header_damage);
-    (bytes > 0 || fronts > 0)
-        .then(|| format!("{bytes} bytes and {fronts} segment fronts are damaged; no record was lost by that"))
+    if bytes > 0 || fronts > 0 {
+        return Some(format!("{bytes} bytes and {fronts} segment fronts are damaged; no record was lost by that"));
+    }
+    let (bytes, files) = (report.healed_bytes, report.parity_damage);
+    (bytes > 0 || files > 0).then(|| {
+        format!(
+            "{bytes} bytes rotted and are read from their parity, {files} parity files rotted; nothing is lost by that"
+        )
+    })
 }
 
 fn torn(report: &Report) -> String {

@@ -50,6 +50,11 @@ fn said(mended: &Mended) -> String {
             "cut an unfinished write of {} bytes from the end of segment {:08x} at byte {}",
             spot.bytes, spot.segment, spot.offset
         ),
+        Mended::Page(spot) => format!(
+            "wrote back {} bytes at {} of segment {:08x} that had rotted",
+            spot.bytes, spot.offset, spot.segment
+        ),
+        Mended::Parity { segment } => format!("made the parity of segment {segment:08x} anew"),
         Mended::Front { segment } => format!("wrote the front of segment {segment:08x} anew"),
         other => format!("{other:?}"),
     }

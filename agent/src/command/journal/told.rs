@@ -63,6 +63,16 @@ pub(super) fn findings(report: &Report, declares: impl Fn(&Range<u64>) -> bool) 
         );
         found.push(Finding::new(Exit::HashMismatch, text));
     }
+    if report.healed_bytes > 0 || report.parity_damage > 0 {
+        let text = format!(
+            "{} bytes rotted and are read from their parity, {} parity files rotted, and nothing is lost by it ({}); \
+             `journal repair` writes them anew",
+            report.healed_bytes,
+            report.parity_damage,
+            places(report)
+        );
+        found.push(Finding::new(Exit::HashMismatch, text));
+    }
     if report.torn_bytes > 0 {
         let behind = report.next_sequence.saturating_sub(1);
         let text = format!(

@@ -152,6 +152,8 @@ fn object(place: &Place, report: &Report, witness: &Witness, key: Option<&Public
         "torn_bytes": report.torn_bytes,
         "damaged_bytes": report.damaged_bytes,
         "damaged_fronts": report.header_damage,
+        "healed_bytes": report.healed_bytes,
+        "damaged_parity": report.parity_damage,
         "spots": report.spots.iter().map(spot).collect::<Vec<_>>(),
         "foreign": report.foreign,
         "checkpoints": { "agree": report.checkpoints_checked, "open": report.checkpoints_unchecked, "covered": report.covered },

@@ -19,8 +19,8 @@ use crate::backlog;
 use crate::setting::Setting;
 use crate::table::Row;
 
-/// Records of a quick run and of a long one; the registry takes a million in all, and there are others than anomalies.
-const RECORDS: (u64, u64) = (100_000, 990_000);
+/// Records of a quick run and of a long one; the registry takes 1,200,000 in all.
+const RECORDS: (u64, u64) = (100_000, 1_000_000);
 /// Devices that share them.
 const DEVICES: u64 = 4;
 /// How often the broker is killed.

@@ -93,8 +93,14 @@ impl State {
         SigningKey::load(&self.path().join("log.key")).unwrap()
     }
 
-    /// Flips a bit in the middle of the record with this row.
+    /// Flips a bit in the middle of the record with this row, where no parity makes it again.
     fn rot(&self, row: u64) {
+        fs::remove_file(self.segment().with_extension("par")).unwrap_or_default();
+        self.flip(row);
+    }
+
+    /// Flips a bit in the middle of the record with this row.
+    fn flip(&self, row: u64) {
         let (_, payload) = stamped(anomaly(row, model(b"onnx")));
         let mut bytes = fs::read(self.segment()).unwrap();
         let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
@@ -168,6 +174,19 @@ fn a_gap_is_11_and_said_to_be_declared_when_it_is() {
     let (exit, report) = state.verify(&[]);
     assert_eq!((exit, &report["gaps"][0]["declared"]), (Exit::Gap, &true.into()));
     assert!(text(&report).contains("22 (declared in the log)"), "{report}");
+}
+
+#[test]
+fn a_rotten_record_is_read_from_its_parity_named_as_damage_and_mended() {
+    let state = State::usual();
+    state.flip(20);
+    let (exit, report) = state.verify(&[]);
+    assert_eq!((exit, &report["lost"]), (Exit::HashMismatch, &0.into()));
+    assert!(text(&report).contains("read from their parity"), "{report}");
+    let output = call(&["journal", "repair", "--folder", state.path().to_str().unwrap()]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("that had rotted"), "{told}");
+    assert_eq!(state.verify(&[]).0, Exit::Ok);
 }
 
 #[test]

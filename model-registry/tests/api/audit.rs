@@ -112,6 +112,10 @@ impl Kept {
         change(&mut bytes);
         std::fs::write(self.segment(), bytes).unwrap();
     }
+
+    fn forget_parity(&self) {
+        std::fs::remove_file(self.segment().with_extension("par")).unwrap();
+    }
 }
 
 fn verify(args: &[&str]) -> Output {
@@ -137,15 +141,16 @@ fn a_whole_log_is_sound_and_says_how_far_it_is_signed() {
 
 #[test]
 fn each_kind_of_harm_has_its_exit_code_and_its_sentence() {
-    let harmed = |change: &dyn Fn(&mut Vec<u8>)| {
-        let kept = kept(20, 20, &[]);
-        kept.change(change);
-        verify(&["--folder", &kept.path()])
-    };
-    let rotten = harmed(&|bytes| {
+    let kept_with_rot = kept(20, 20, &[]);
+    kept_with_rot.change(&|bytes: &mut Vec<u8>| {
         let at = at(bytes, "\"t7\"");
         bytes[at] ^= 1;
     });
+    let healed = verify(&["--folder", &kept_with_rot.path()]);
+    assert_eq!(code(&healed), 12, "{}", err(&healed));
+    assert!(err(&healed).contains("read from their parity"), "{}", err(&healed));
+    kept_with_rot.forget_parity();
+    let rotten = verify(&["--folder", &kept_with_rot.path()]);
     assert_eq!(code(&rotten), 11, "{}", err(&rotten));
     assert!(err(&rotten).contains("1 records are missing: 7 to 7"), "{}", err(&rotten));
 

@@ -131,7 +131,9 @@ impl Closed {
         }
         journal.close()?;
         let mut places = Vec::new();
-        for (path, content) in disk.files() {
+        // Parity repeats what is alone in its stripe, and is no place of it.
+        let segments = disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|name| name == "log"));
+        for (path, content) in segments {
             for (sequence, payload) in &records {
                 if let Some(at) = content.windows(payload.len()).position(|window| window == payload) {
                     let bytes = at - AROUND_BYTES.0..at + payload.len() + AROUND_BYTES.1;

@@ -1,11 +1,14 @@
 //! The sled tree behind the index. Keys and layout are in the documentation of [`crate::index`].
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
 use sled::{Batch, Db, IVec, Mode};
 use vedette_journal::Entry;
 use vedette_protocol::cbor;
@@ -34,6 +37,13 @@ const FILE_BASE_BYTES: u64 = 16 << 20;
 
 /// The readings of the clock, encoded: 1024 x below 128 B.
 const CLOCKS_BYTES_MAX: usize = BOOTS_MAX * 128;
+
+/// The file that sled locks while it has a view open.
+const LOCKED_FILE: &str = "db";
+
+/// How often it is asked whether sled has let go, and the pause between: two seconds in all.
+const LET_GO_TRIES: u32 = 1000;
+const LET_GO_PAUSE: Duration = Duration::from_millis(2);
 
 const META: &[u8] = b"m";
 
@@ -136,6 +146,7 @@ impl Store {
         self.db.flush()?;
         let bytes_max = self.bytes_max;
         drop(self);
+        ensure!(is_let_go(folder), "sled holds its files on after it was closed");
         seal::put(folder, file_bytes_max(bytes_max))
     }
 
@@ -317,6 +328,19 @@ pub(super) fn discard(folder: &Path) -> anyhow::Result<()> {
         Ok(_) | Err(_) => std::fs::remove_file(folder),
     };
     gone.with_context(|| format!("couldn't delete {}", folder.display()))
+}
+
+/// Whether sled has let go of a view that was closed: its threads write and hold the lock for a moment longer than its handle
+/// lives. Waits for that, two seconds at most.
+fn is_let_go(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join(LOCKED_FILE)) else { return true };
+    (0..LET_GO_TRIES).any(|_| {
+        let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !free {
+            std::thread::sleep(LET_GO_PAUSE);
+        }
+        free
+    })
 }
 
 fn file_bytes_max(bytes_max: u64) -> u64 {

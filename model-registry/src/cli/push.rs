@@ -217,7 +217,7 @@ pub fn read_selftest(manifest: &Path, draft: &Draft) -> Result<(PathBuf, SelfTes
 /// # Errors
 /// Usage, naming the vector.
 pub fn check_selftest(path: &Path, selftest: &SelfTest, manifest: &Manifest) -> Result<(), Fault> {
-    let checked = selftest.check(&manifest);
+    let checked = selftest.check(manifest);
     checked.map_err(|error| Fault::usage(format!("couldn't use the self-test {}: {error}", path.display())))
 }
 

@@ -270,7 +270,7 @@ fn both(native: Option<Unfit>, tract: EngineError) -> EngineError {
 #[derive(Debug)]
 enum State {
     Native(native::Runner),
-    Tract(tract::Runner),
+    Tract(Box<tract::Runner>),
 }
 
 /// What one thread needs to run a [`Network`].
@@ -282,7 +282,7 @@ impl Runner {
     pub fn new(network: &Network) -> Runner {
         Runner(match &network.engine {
             Engine::Native(plan) => State::Native(native::Runner::new(plan)),
-            Engine::Tract(engine) => State::Tract(tract::Runner::new(engine)),
+            Engine::Tract(engine) => State::Tract(Box::new(tract::Runner::new(engine))),
         })
     }
 

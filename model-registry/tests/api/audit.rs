@@ -142,7 +142,7 @@ fn a_whole_log_is_sound_and_says_how_far_it_is_signed() {
 #[test]
 fn each_kind_of_harm_has_its_exit_code_and_its_sentence() {
     let kept_with_rot = kept(20, 20, &[]);
-    kept_with_rot.change(&|bytes: &mut Vec<u8>| {
+    kept_with_rot.change(|bytes| {
         let at = at(bytes, "\"t7\"");
         bytes[at] ^= 1;
     });

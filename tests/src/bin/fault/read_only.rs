@@ -18,8 +18,8 @@ use crate::setting::Setting;
 use crate::table::Row;
 use crate::uplink::Uplink;
 
-/// The disk.
-const DISK_MIB: u64 = 64;
+/// The disk: with room for all that a long run writes, so that nothing has to go because of age or size.
+const DISK_MIB: u64 = 512;
 
 /// Rows a second.
 const ROWS_PER_S: u32 = 500;

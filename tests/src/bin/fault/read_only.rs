@@ -24,7 +24,8 @@ const DISK_MIB: u64 = 512;
 /// Rows a second.
 const ROWS_PER_S: u32 = 500;
 
-const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_interval = \"1s\"\n";
+const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_interval = \"1s\"\n\n\
+                      [retention]\ncontrol = \"64MiB\"\nanomaly = \"256MiB\"\n";
 
 /// While the disk refuses, the device's status is published, every second.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);

@@ -61,6 +61,10 @@ pub(crate) fn check(
             }
         }
     }
+    if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
+        let (there, end) = (found.first, found.records.last_key_value().map_or(0, |(sequence, _)| *sequence));
+        row.misses.push(format!("lost among {} to {}; the journal has {there} to {end}", first.1, last.1));
+    }
     row.lost += lost.len() as u64;
     heard.records.retain(|key, _| !lost.contains(key));
     if let Some(promise) = promise {

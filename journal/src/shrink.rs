@@ -167,6 +167,7 @@ impl Journal {
             self.folder.remove_leftover(&self.folder.temporary(index));
         }
         self.segments[position] = Known::new(index);
+        self.uncut.retain(|(uncut, _)| *uncut != index);
         done.map_err(failed)
     }
 

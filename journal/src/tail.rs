@@ -19,6 +19,17 @@ pub(crate) struct Tail {
     pub(crate) capacity: u64,
 }
 
+/// A segment that was ended.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) index: u32,
+    /// Length of its durable content.
+    pub(crate) covered: u64,
+    /// It has no room behind that any more.
+    pub(crate) cut: bool,
+}
+
 impl Tail {
     /// Makes a segment and its name in `folder` durable. When that fails, what was made is removed as far as possible.
     pub(crate) fn begin(folder: &Folder, header: &Header, tree: &Frontier) -> io::Result<Self> {
@@ -65,12 +76,13 @@ impl Tail {
     }
 
     /// Ends the segment: cuts it to its durable content, as far as the disk still obeys. Readers and recovery manage
-    /// with an uncut one. Returns the file with the length of that content.
-    pub(crate) fn seal(self) -> (Box<dyn DiskFile>, u64) {
-        if let Err(error) = self.file.set_len(self.offset) {
+    /// with an uncut one.
+    pub(crate) fn seal(self) -> Sealed {
+        let cut = self.file.set_len(self.offset);
+        if let Err(error) = &cut {
             tracing::warn!(segment = self.index, %error, "couldn't cut a full journal segment to its content");
         }
-        (self.file, self.offset)
+        Sealed { file: self.file, index: self.index, covered: self.offset, cut: cut.is_ok() }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::parity::{self, PAGE_BYTES};
 use crate::record::{self, Mark, PAYLOAD_BYTES_MAX, Place, footprint};
 use crate::shrink::Known;
-use crate::tail::Tail;
+use crate::tail::{Sealed, Tail};
 use crate::walk;
 
 /// Fresh files that one commit tries after a failing one, before it reports the disk.
@@ -31,6 +31,8 @@ const FRESH_FILES_MAX: u32 = 2;
 /// Records after which the frontier is written again: the next write of a frontier is at most so far behind a bad place,
 /// and at 300 bytes a record it costs 0.5 %.
 const ANCHOR_RECORDS: u64 = 256;
+/// Segments to be cut later that are remembered: a disk that refuses refuses the next one's beginning, too, so there are few.
+const UNCUT_MAX: usize = 64;
 /// Largest number of sequences that [`Journal::skip_to`] leaves out at once: each is counted as a lost record in the
 /// tree, which takes half a second for so many. More than a device can have lost, and no word from outside makes it hang.
 pub const SKIP_RECORDS_MAX: u64 = 1 << 20;
@@ -67,6 +69,8 @@ pub struct Journal {
     next_segment: u32,
     /// A segment that could not be begun, and may have its name none the less.
     in_vain: Option<u32>,
+    /// Segments that ended while the disk refused to cut them, with the length of their content.
+    pub(crate) uncut: Vec<(u32, u64)>,
     /// The segment that the next group goes into; `None` begins a new one.
     tail: Option<Tail>,
     scratch: Vec<u8>,
@@ -279,15 +283,37 @@ impl Journal {
     /// Ends the newest segment, which failed; the next group begins another. It gets no parity: what the system shows of
     /// it need not be what is on the disk.
     fn seal(&mut self) {
-        self.tail.take().map(Tail::seal);
+        if let Some(sealed) = self.tail.take().map(Tail::seal) {
+            self.remember(&sealed);
+        }
+    }
+
+    /// What could not be cut is cut when the disk works again: its room would be taken for as long as it is kept.
+    fn remember(&mut self, sealed: &Sealed) {
+        if !sealed.cut && self.uncut.len() < UNCUT_MAX {
+            self.uncut.push((sealed.index, sealed.covered));
+        }
+    }
+
+    /// Cuts what is left to be cut, as far as the disk obeys. Nothing writes to those files any more.
+    fn cut_again(&mut self) {
+        let Self { uncut, folder, segments, .. } = self;
+        uncut.retain(|(index, covered)| {
+            let cut = folder.disk.open_to_write(&folder.segment(*index)).and_then(|file| file.set_len(*covered));
+            if let Ok(position) = segments.binary_search_by_key(index, |known| known.index) {
+                segments[position] = Known::new(*index);
+            }
+            cut.is_err_and(|error| error.kind() != ErrorKind::NotFound)
+        });
     }
 
     /// Begins a segment that has room for a record of `need` bytes at least. A number is used once, whatever happens.
     fn begin_segment(&mut self, need: u64) -> Result<(), CommitError> {
         if let Some(tail) = self.tail.take() {
-            let place = Place { epoch: self.epoch, segment: tail.index };
-            let (file, covered) = tail.seal();
-            parity::write(&self.folder, place, &*file, covered);
+            let sealed = tail.seal();
+            let place = Place { epoch: self.epoch, segment: sealed.index };
+            parity::write(&self.folder, place, &*sealed.file, sealed.covered);
+            self.remember(&sealed);
         }
         self.remove_begun_in_vain()?;
         let index = self.next_segment;
@@ -309,6 +335,7 @@ impl Journal {
         self.segments.push(Known::new(index));
         // The frontier stands in front of the segment, twice.
         (self.anchored, self.lone_anchor) = (self.committed(), None);
+        self.cut_again();
         Ok(())
     }
 

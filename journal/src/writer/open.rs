@@ -75,6 +75,7 @@ impl Journal {
             segments,
             next_segment,
             in_vain: None,
+            uncut: Vec::new(),
             tail,
             scratch: Vec::new(),
             options,

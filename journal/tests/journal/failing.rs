@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use vedette_journal::{CommitError, Frontier, Journal, OpenError, Reader, Signed, SigningKey, leaf};
 
 use crate::faulty::FaultyDisk;
-use crate::folder::{options, scratch, segment_files};
+use crate::folder::{contents, options, scratch, segment_files};
 
 fn payloads(folder: &std::path::Path) -> Vec<(u64, Vec<u8>)> {
     let mut reader = Reader::open(folder, 0).unwrap();
@@ -230,4 +230,44 @@ fn a_writer_that_is_stopped_at_any_change_lost_nothing_and_signed_nothing_that_i
     }
     assert!(stops > 100, "{stops} stops");
     println!("{stops} stops");
+}
+
+#[test]
+fn a_segment_that_could_not_be_cut_is_cut_when_the_disk_works_again() {
+    let (folder, disk) = (scratch(), FaultyDisk::new());
+    let (mut journal, _) = Journal::open_on(disk.arc(), folder.path(), options(1)).unwrap();
+    journal.append(1, b"before").unwrap();
+    journal.commit().unwrap();
+    let reserved = std::fs::metadata(folder.path().join("seg-00000000.log")).unwrap().len();
+    disk.faults.changes_left.store(0, Ordering::SeqCst);
+    journal.append(1, b"meanwhile").unwrap();
+    journal.commit().unwrap_err();
+    disk.faults.changes_left.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(journal.commit().unwrap(), 2);
+    let length = std::fs::metadata(folder.path().join("seg-00000000.log")).unwrap().len();
+    assert!(length < reserved / 2, "{length} of {reserved} bytes are still taken");
+    assert_eq!(journal.segment_list()[0].bytes, length);
+    assert_eq!(payloads(folder.path()), [(0, b"before".to_vec()), (1, b"meanwhile".to_vec())]);
+}
+
+#[test]
+fn whichever_step_of_leaving_sequences_out_fails_what_is_written_after_it_is_read() {
+    // Twice: a number that no file has makes readers take what is behind it for the first that is left.
+    let mut failed = 0;
+    for (first, second) in (0..12).flat_map(|first| (0..12).map(move |second| (first, second))) {
+        let (folder, disk) = (scratch(), FaultyDisk::new());
+        let (mut journal, _) = Journal::open_on(disk.arc(), folder.path(), options(1)).unwrap();
+        journal.append(1, b"before").unwrap();
+        journal.commit().unwrap();
+        for steps in [first, second] {
+            disk.faults.changes_left.store(steps, Ordering::SeqCst);
+            failed += u32::from(journal.skip_to(20).is_err());
+        }
+        disk.faults.changes_left.store(u64::MAX, Ordering::SeqCst);
+        journal.append(1, b"after").unwrap();
+        journal.commit().unwrap();
+        let read: Vec<_> = contents(folder.path(), 0).into_iter().map(|(_, _, payload)| payload).collect();
+        assert_eq!(read, [&b"before"[..], b"after"], "steps {first} and {second}");
+    }
+    assert!(failed > 50, "{failed} failed");
 }

@@ -18,14 +18,13 @@ use crate::setting::Setting;
 use crate::table::Row;
 use crate::uplink::Uplink;
 
-/// The disk: with room for all that a long run writes, so that nothing has to go because of age or size.
-const DISK_MIB: u64 = 512;
+/// The disk.
+const DISK_MIB: u64 = 64;
 
 /// Rows a second.
 const ROWS_PER_S: u32 = 500;
 
-const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_interval = \"1s\"\n\n\
-                      [retention]\ncontrol = \"64MiB\"\nanomaly = \"256MiB\"\n";
+const LIMITS: &str = "[journal]\nanomaly_rate = 10000\nanomaly_burst = 1000000\ncheckpoint_interval = \"1s\"\n";
 
 /// While the disk refuses, the device's status is published, every second.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);
